@@ -1,0 +1,51 @@
+"""What the experiments of one open repository share, and what each was asked for."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from ._journal import Journal
+from ._saver import Saver
+from ._store import Start, Started, Store
+from ._values import CodeMode, OnError, Settings
+from ._workers import Gatherer, Worker
+
+if TYPE_CHECKING:
+    from ._experiment import Experiment
+
+
+@define(eq=False)
+class Desk:
+    """What the experiments of one open repository share."""
+
+    session: str
+    settings: Settings
+    worker: Worker[Store]
+    journal: Journal
+    saver: Saver
+    start: Gatherer[Start, Started]
+    origin: Mapping[str, str]
+    entropy: Callable[[int], bytes]
+    taken: "dict[str, Experiment]" = field(factory=dict)
+    """The open experiments by ref."""
+    _numbers: int = 0
+
+    def number(self) -> int:
+        """Return the next number of an experiment in this session."""
+        self._numbers += 1
+        return self._numbers
+
+
+@frozen
+class Options:
+    """What `Repository.experiment` was asked for."""
+
+    name: str | None
+    params: Mapping[str, Any]
+    baseline: str
+    code: CodeMode
+    tags: tuple[str, ...]
+    message: str
+    on_error: OnError
+    force: bool

@@ -1,0 +1,174 @@
+"""Files that survive: sync, atomic replacement, durable folders, locks. No Git here, no event loop."""
+
+import errno
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .errors import AexpError, DiskFull, ReadOnlyRepository, TooManyOpenFiles
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
+
+
+def translated(error: OSError, path: str | None = None) -> OSError | AexpError:
+    """Return the error of ours that *error* is, or *error* itself when it is of no kind that we name."""
+    place = str(path or error.filename or "a file")
+    if error.errno in _NO_SPACE:
+        return DiskFull(place)
+    if error.errno in _READ_ONLY:
+        return ReadOnlyRepository(place)
+    if error.errno in _NO_DESCRIPTOR:
+        return TooManyOpenFiles(place)
+    return error
+
+
+@contextmanager
+def translating(path: str | None = None) -> Iterator[None]:
+    """Turn the operating system's errors in the block into ours, where we have a name for them."""
+    try:
+        yield
+    except AexpError:
+        raise
+    except OSError as error:
+        ours = translated(error, path)
+        if ours is error:
+            raise
+        raise ours from error
+
+
+def sync(descriptor: int) -> None:
+    """Bring a file's content and size to the disk; on macOS through the drive's cache, too."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)
+
+
+def sync_folder(path: str) -> None:
+    """Bring the names in the folder *path* to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write *content* whole, however short the single writes are."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def write_new(path: str, content: bytes, *, mode: int = 0o644) -> None:
+    """Make the file *path*, which must not exist, and sync it; the folder is left to the caller."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        write_all(descriptor, content)
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(path: str, *, durable: bool = True) -> list[str]:
+    """Make the folder *path* and those above it that are missing; return the folders that got a new name."""
+    missing: list[str] = []
+    probe = path
+    while not os.path.isdir(probe):
+        missing.append(probe)
+        probe = os.path.dirname(probe)
+    changed = []
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise
+        changed.append(os.path.dirname(folder))
+    if durable:
+        for folder in changed:
+            sync_folder(folder)
+    return changed
+
+
+def move_folder(source: str, target: str) -> None:
+    """Rename a folder, durably: both parents are synced."""
+    os.rename(source, target)
+    sync_folder(os.path.dirname(target))
+    if os.path.dirname(source) != os.path.dirname(target):
+        sync_folder(os.path.dirname(source))
+
+
+def remove(path: str) -> None:
+    """Remove the file *path* if it is there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def read(path: str) -> bytes:
+    """Return the content of the file *path*."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def lock(path: str) -> int | None:
+    """Take the lock on the existing file *path* for as long as the descriptor lives; None when another holds it.
+
+    `flock`, because the kernel frees it on any death, and because no other close in this process does
+    (POSIX record locks have neither property).
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+                return None
+            raise
+        if _is_still(path, descriptor):
+            return descriptor
+        os.close(descriptor)  # the folder was renamed or replaced between open and lock
+
+
+def _is_still(path: str, descriptor: int) -> bool:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    ours = os.fstat(descriptor)
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def give_way() -> None:
+    """Give the interpreter to the event loop.
+
+    A thread that works in Python without this keeps the loop waiting for 5 ms at a time (the switch interval);
+    `sched_yield` starves it instead (performance reference, part 1a).
+    """
+    time.sleep(1e-6)
+
+
+class Breath:
+    """Gives way whenever half a millisecond has passed since the last time."""
+
+    __slots__ = ("_due",)
+
+    def __init__(self) -> None:
+        self._due = time.perf_counter() + 5e-4
+
+    def __call__(self) -> None:
+        """Give way if it is time."""
+        if time.perf_counter() > self._due:
+            give_way()
+            self._due = time.perf_counter() + 5e-4

@@ -1,0 +1,1 @@
+"""Bytes: every format that aexp writes or reads, as pure functions."""

@@ -1,0 +1,222 @@
+"""An experiment as a commit: its message, the files of its folder, and the record read back from them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+from attrs import frozen
+
+from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, parse_experiment_ref
+from .._lifecycle import Status
+from .._names import metric_file
+from .._values import Record
+from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
+from .gitobjects import Commit, Signature, trailers
+from .params import dump_params, from_json, to_json
+from .series import Number, Points, flat, nested, tsv
+
+FORMAT: Final = 1
+"""The version of experiment.json."""
+
+
+@frozen
+class Author:
+    """Who makes the commits: author, committer (name and e-mail each) and the minutes east of UTC."""
+
+    author: tuple[str, str]
+    committer: tuple[str, str]
+    offset: int
+
+    def signatures(self, seconds: int) -> tuple[Signature, Signature]:
+        """Return author and committer of a commit made at *seconds* since 1970."""
+        return Signature(*self.author, seconds, self.offset), Signature(*self.committer, seconds, self.offset)
+
+
+def iso(seconds: float | None) -> str | None:
+    """Return *seconds* since 1970 as ISO 8601 in UTC, to the microsecond."""
+    return None if seconds is None else moment(seconds).isoformat()
+
+
+def moment(seconds: float) -> datetime:
+    """Return *seconds* since 1970 as a datetime in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def intend(
+    account: Account, author: Author, *, now: float, folder: str, params: str, final: bool, expected: str | None
+) -> Intent:
+    """Fix every input of the next commit of *account*, made at *now* (seconds since 1970)."""
+    by, through = author.signatures(max(0, int(now)))
+    title = account.message or f"aexp: {account.name}"
+    status = account.status if final else Status.RUNNING
+    message = f"{title}\n\nAexp-Id: {account.id}\nAexp-Name: {account.name}\nAexp-Status: {status}\n"
+    return Intent(
+        number=account.number,
+        final=final,
+        ref=account.ref,
+        expected=expected,
+        parents=account.checkpoints[-1:] or (account.baseline,),
+        tree=account.code.tree,
+        folder=folder,
+        message=message,
+        author=by,
+        committer=through,
+        params=params,
+        experiment=_experiment(account, status),
+    )
+
+
+def _experiment(account: Account, status: Status) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "id": account.id,
+        "name": account.name,
+        "status": status,
+        "error": failure_to_json(account.error),
+        "tags": account.tags,
+        "message": account.message,
+        "created": iso(account.created),
+        "ended": iso(account.ended),
+        "duration": account.duration,
+        "step": account.step,
+        "checkpoints": account.checkpoints,
+        **account.origin,
+        "code": code_to_json(account.code),
+        "params": to_json(account.params),
+    }
+
+
+def summary(metrics: Mapping[str, Points]) -> dict[str, Number]:
+    """Return the last value of each metric, in the order they were first logged."""
+    return {name: points.values[-1] for name, points in metrics.items()}
+
+
+def summary_tree(last: Mapping[str, Number], step: int) -> dict[str, Any]:
+    """Return the content of metrics.json: *last* nested by `/`, and the step where no metric has that name."""
+    tree = nested(last)
+    tree.setdefault("step", step)
+    return tree
+
+
+def folder_files(intent: Intent, metrics: Mapping[str, Points], tree: Mapping[str, Any]) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield (path inside the folder, content in slices) of every file aexp itself writes."""
+    yield PIPELINE, [pipeline(bool(metrics))]
+    yield PARAMS, [intent.params.encode()]
+    yield METRICS, [_json(tree)]
+    yield ACCOUNT, [_json(intent.experiment)]
+    for name, points in metrics.items():
+        yield f"{SERIES}/{metric_file(name)}", list(tsv(name, points))
+
+
+def _json(value: object) -> bytes:
+    return orjson.dumps(value, default=_finite, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _finite(value: object) -> str:
+    raise TypeError(f"{value!r} has no place in JSON")
+
+
+@lru_cache(2)
+def pipeline(series: bool) -> bytes:
+    """Return dvc.yaml: where DVC finds params, metrics and, if there are *series*, plots (interop reference 2.1)."""
+    sections: dict[str, Any] = {"params": [PARAMS], "metrics": [METRICS]}
+    if series:
+        sections["plots"] = [{SERIES: {"x": "step"}}]
+    return dump_params(sections)
+
+
+def commit_id(message: str) -> str | None:
+    """Return the experiment id that a commit's *message* names; None for a commit that aexp did not make."""
+    return trailers(message).get("Aexp-Id")
+
+
+def record(rev: str, ref: str, experiment: Mapping[str, Any], metrics: Mapping[str, Any], folder: str) -> Record:
+    """Return the record of the commit *rev* on *ref* from the content of its experiment.json and metrics.json."""
+    baseline, name = parse_experiment_ref(ref) or ("", ref)
+    params = from_json(experiment["params"])
+    ended = experiment["ended"]
+    return Record(
+        name=name,
+        id=experiment["id"],
+        rev=rev,
+        ref=ref,
+        baseline=baseline,
+        status=Status(experiment["status"]),
+        error=failure_from_json(experiment["error"]),
+        tags=tuple(experiment["tags"]),
+        message=experiment["message"],
+        created=datetime.fromisoformat(experiment["created"]),
+        ended=None if ended is None else datetime.fromisoformat(ended),
+        duration=experiment["duration"],
+        checkpoints=tuple(experiment["checkpoints"]),
+        code=code_from_json(experiment["code"]),
+        params=params,
+        params_by_file={f"{folder}/{PARAMS}": params},
+        metrics=flat(metrics),
+        metrics_by_file={f"{folder}/{METRICS}": metrics},
+    )
+
+
+def foreign_record(
+    rev: str,
+    ref: str,
+    commit: Commit,
+    params: Mapping[str, Mapping[str, Any]],
+    metrics: Mapping[str, Mapping[str, Any]],
+    damaged: str | None = None,
+) -> Record:
+    """Return the record of a commit that aexp did not make, from its parameter and metric files by path."""
+    baseline, name = parse_experiment_ref(ref) or ("", ref)
+    made = moment(commit.committer.time)
+    merged: dict[str, Any] = {}
+    for content in params.values():
+        merged |= content
+    measured: dict[str, Any] = {}
+    for tree in metrics.values():
+        measured |= flat(tree)
+    return Record(
+        name=name,
+        id=rev,
+        rev=rev,
+        ref=ref,
+        baseline=baseline,
+        status=Status.FINISHED,
+        message=commit.message.strip(),
+        created=made,
+        ended=made,
+        damaged=damaged,
+        params=merged,
+        params_by_file=params,
+        metrics=measured,
+        metrics_by_file=metrics,
+    )
+
+
+def damaged_record(rev: str, ref: str, reason: str) -> Record:
+    """Return the record of an experiment that cannot be read, because of *reason*."""
+    baseline, name = parse_experiment_ref(ref) or ("", ref)
+    return Record(
+        name=name,
+        id="",
+        rev=rev,
+        ref=ref,
+        baseline=baseline,
+        status=Status.INTERRUPTED,
+        created=moment(0),
+        damaged=reason,
+    )
+
+
+def parse_json(content: bytes) -> Mapping[str, Any]:
+    """Return the mapping that *content* holds; raise `ValueError` for anything else."""
+    value = orjson.loads(content)
+    if not isinstance(value, dict):
+        raise ValueError("the file holds no mapping")
+    return value
+
+
+def joined(parts: Sequence[bytes]) -> bytes:
+    """Return the slices of a file as one."""
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,164 @@
+"""The lines of a journal: `crc32 SP json LF`, where the JSON is `[sequence, kind, payload]`.
+
+The checksum is seeded with session and segment, so that a copied or recycled block is not accepted.
+JSON holds no raw line feed, so the next line is found again after damage.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+
+class Kind(StrEnum):
+    """What a record says. All but `SEGMENT` speak of the experiment whose number stands first in the payload."""
+
+    SEGMENT = "segment"
+    """The first record of a file: format, session, segment."""
+    BEGIN = "begin"
+    PARAMS = "params"
+    POINTS = "points"
+    STEP = "step"
+    FILE = "file"
+    TAGS = "tags"
+    MESSAGE = "message"
+    END = "end"
+    INTENT = "intent"
+    SAVED = "saved"
+    KEPT = "kept"
+    DISCARDED = "discarded"
+    RESUMED = "resumed"
+    MOVED = "moved"
+
+
+class Line(NamedTuple):
+    """One record of a journal, and where it stands in its segment."""
+
+    sequence: int
+    kind: str
+    payload: Any
+    offset: int
+    length: int
+
+
+VERSION: Final = 1
+
+
+def seed(session: str, segment: int) -> int:
+    """Return what the checksums of a segment start from."""
+    return zlib.crc32(f"{session}:{segment}".encode())
+
+
+def encode_body(sequence: int, kind: str, payload: object) -> bytes:
+    """Return the JSON of a record; *payload* holds only what JSON can, with integers of 64 bits."""
+    return orjson.dumps([sequence, kind, payload])
+
+
+def encode_line(body: bytes, start: int) -> bytes:
+    """Return the line of a record's *body* in the segment whose checksums start from *start*."""
+    return b"%08x %b\n" % (zlib.crc32(body, start), body)
+
+
+def header(session: str, segment: int, sequence: int) -> bytes:
+    """Return the first line of a segment, which repeats the *sequence* of the record before it."""
+    payload = {"format": VERSION, "session": session, "segment": segment}
+    return encode_line(encode_body(sequence, Kind.SEGMENT, payload), seed(session, segment))
+
+
+def decode_line(line: bytes, start: int) -> tuple[int, str, Any] | None:
+    """Return (sequence, kind, payload) of a *line*; None when it is torn or damaged."""
+    if len(line) < 10 or line[8:9] != b" " or not line.endswith(b"\n"):
+        return None
+    body = line[9:-1]
+    if line[:8] != b"%08x" % zlib.crc32(body, start):
+        return None
+    sequence, kind, payload = orjson.loads(body)
+    return sequence, kind, payload
+
+
+class Reader:
+    """Reads the segments of one session in order, and tells a torn tail from damage.
+
+    Sequence numbers have no gaps. Bytes that are no record, followed by nothing or by the very next record, are the
+    rest of a write that was cut off: normal. A record that is missing between two good ones is damage.
+    """
+
+    def __init__(self, session: str, *, salvage: bool = False) -> None:
+        self.session = session
+        self.salvage = salvage
+        self.sequence = 0
+        """The last good record."""
+        self.torn: tuple[int, int] | None = None
+        """Segment and offset of the last bytes that are no record."""
+        self.damaged: tuple[int, int] | None = None
+        """Segment and offset where the first record is missing."""
+
+    def read(self, segment: int, lines: Iterable[bytes]) -> Iterator[Line]:
+        """Yield the good records of *segment* that were not read before, up to the first gap; salvage goes on after it."""
+        start, offset = seed(self.session, segment), 0
+        for line in lines:
+            record = decode_line(line, start)
+            if record is None:
+                self.torn = (segment, offset)
+            elif record[0] > self.sequence:
+                if record[0] > self.sequence + 1:
+                    self.damaged = self.damaged or self.torn or (segment, offset)
+                    if not self.salvage:
+                        return
+                self.sequence, self.torn = record[0], None
+                yield Line(*record, offset, len(line))
+            offset += len(line)
+
+
+class Extents:
+    """Where in a journal the records of one experiment lie: ranges of bytes, of bounded number.
+
+    When there are too many ranges, neighbours are joined; a joined range also covers records of other experiments,
+    which the reader passes over. So an experiment can log without end in constant memory.
+    """
+
+    __slots__ = ("_ranges",)
+    LIMIT: Final = 1024
+
+    def __init__(self, ranges: Iterable[tuple[int, int, int]] = ()) -> None:
+        self._ranges = list(ranges)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (segment, first byte, byte after the last) in order."""
+        return iter(tuple(self._ranges))
+
+    def __len__(self) -> int:
+        """Return the number of bytes covered."""
+        return sum(stop - start for _, start, stop in self._ranges)
+
+    def add(self, segment: int, offset: int, length: int) -> None:
+        """Add a record; records are added in the order in which they are written."""
+        ranges = self._ranges
+        if ranges and ranges[-1][0] == segment and ranges[-1][2] == offset:
+            ranges[-1] = (segment, ranges[-1][1], offset + length)
+            return
+        ranges.append((segment, offset, offset + length))
+        if len(ranges) > self.LIMIT:
+            self._ranges = _joined(ranges)
+
+    def copy(self) -> "Extents":
+        """Return the ranges as they are now."""
+        return Extents(self._ranges)
+
+    def cut(self, segment: int, offset: int) -> None:
+        """Forget what lies at or after *offset* of *segment*: it is going to be written again elsewhere."""
+        kept = [r for r in self._ranges if (r[0], r[1]) < (segment, offset)]
+        self._ranges = [(s, start, min(stop, offset) if s == segment else stop) for s, start, stop in kept]
+
+
+def _joined(ranges: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    joined: list[tuple[int, int, int]] = []
+    for place in range(0, len(ranges) - 1, 2):
+        (segment, start, stop), after = ranges[place], ranges[place + 1]
+        if after[0] == segment:
+            joined.append((segment, start, after[2]))
+        else:
+            joined += [(segment, start, stop), after]
+    return joined + ranges[len(ranges) - len(ranges) % 2 :]

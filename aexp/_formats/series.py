@@ -1,0 +1,202 @@
+"""Points of metrics: their values, the columns they travel in, the TSV and the summary they are saved as."""
+
+import csv
+import io
+import operator
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from math import isfinite, nan
+from typing import Any, Final
+
+from attrs import define, field
+
+from .._values import Series
+
+Number = float | int | bool
+EXACT: Final = 2**53
+"""The largest integer up to which every integer is a float64 of its own (IEEE 754)."""
+SLICE: Final = 2000
+"""Rows made at a time, so that a caller in a thread can give the interpreter away in between."""
+
+
+def number(value: object) -> Number:
+    """Return *value* as a float, or as the int or bool it is; raise `TypeError` for what is not a number.
+
+    An int beyond 2**53 becomes the nearest float. Anything with `.item()` (numpy, torch) or `__float__`
+    (Decimal, Fraction) is converted once; strings are refused.
+    """
+    kind = type(value)
+    if kind is float or kind is bool:
+        return value  # type: ignore[return-value]
+    if isinstance(value, int):
+        return _integer(int(value))
+    if isinstance(value, (str, bytes, bytearray, complex)) or value is None:
+        raise TypeError(f"a metric's value is a number, not {value!r}")
+    item = getattr(value, "item", None)
+    if callable(item):
+        return _scalar(item(), value)
+    if hasattr(value, "__float__"):
+        return float(value)
+    raise TypeError(f"a metric's value is a number, not {kind.__name__}")
+
+
+def _scalar(value: object, given: object) -> Number:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return _integer(value)
+    if isinstance(value, float):
+        return float(value)
+    raise TypeError(f"a metric's value is one number, not {type(given).__name__} holding {type(value).__name__}")
+
+
+def _integer(value: int) -> Number:
+    if -EXACT <= value <= EXACT:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("a metric's value is a float64; this integer is larger than any") from None
+
+
+def index(step: object) -> int:
+    """Return *step* as an int of 64 bits; raise `TypeError` or `ValueError` for anything else."""
+    value = operator.index(step)  # type: ignore[arg-type]
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"a step is an integer of 64 bits, not {value}")
+    return int(value)
+
+
+def moment(value: object) -> float:
+    """Return *value*, seconds since 1970, as a finite float; raise `TypeError` or `ValueError` otherwise."""
+    seconds = float(number(value))
+    if not isfinite(seconds):
+        raise ValueError(f"a timestamp is a finite number of seconds since 1970, not {seconds}")
+    return seconds
+
+
+def encode_values(values: list[Number]) -> list[Number | str]:
+    """Return *values* as JSON can hold them: NaN and infinities become the strings "nan", "inf", "-inf"."""
+    if isfinite(sum(values)):
+        return values  # type: ignore[return-value]
+    return [value if isfinite(value) else str(float(value)) for value in values]
+
+
+def decode_value(value: Number | str) -> Number:
+    """Undo `encode_values` for one value."""
+    return float(value) if isinstance(value, str) else value
+
+
+@define
+class Points:
+    """The points of one metric in the order they were logged; `stamps` maps a position to its timestamp."""
+
+    steps: list[int] = field(factory=list)
+    values: list[Number] = field(factory=list)
+    stamps: dict[int, float] = field(factory=dict)
+
+    def extend(self, column: list[Any]) -> None:
+        """Add what a journal's column `[steps, values]` or `[steps, values, stamps]` holds."""
+        if len(column) > 2:
+            offset = len(self.steps)
+            self.stamps.update((offset + position, stamp) for position, stamp in column[2])
+        self.steps += column[0]
+        values = column[1]
+        self.values += [decode_value(value) for value in values] if str in map(type, values) else values
+
+    def ordered(self) -> "Points":
+        """Return the points ordered by step, those of one step in the order they were logged."""
+        steps = self.steps
+        if sorted(steps) == steps:
+            return self
+        order = sorted(range(len(steps)), key=steps.__getitem__)
+        stamps = {place: self.stamps[position] for place, position in enumerate(order) if position in self.stamps}
+        return Points([steps[position] for position in order], [self.values[position] for position in order], stamps)
+
+    def series(self) -> Series:
+        """Return the points as a `Series`, ordered by step."""
+        points = self.ordered()
+        stamps = array("d", [nan]) * len(points.steps)
+        for position, stamp in points.stamps.items():
+            stamps[position] = stamp
+        return Series(array("q", points.steps), array("d", points.values), stamps)
+
+
+def collect(payloads: Iterable[Mapping[str, list[Any]]], into: dict[str, Points]) -> None:
+    """Add the columns of journal records to *into*, by metric, in the order they first appear."""
+    for payload in payloads:
+        for name, column in payload.items():
+            points = into.get(name)
+            if points is None:
+                points = into[name] = Points()
+            points.extend(column)
+
+
+def tsv(name: str, points: Points) -> Iterator[bytes]:
+    """Yield the TSV of a metric in slices, as DVCLive lays it out: `[timestamp<TAB>]step<TAB>name`, a row a point.
+
+    Timestamps are in milliseconds, as DVCLive writes them, and stand only where one was given.
+    """
+    points = points.ordered()
+    header = ["timestamp", "step", name] if points.stamps else ["step", name]
+    line = io.StringIO()
+    csv.writer(line, delimiter="\t", lineterminator="\n").writerow(header)
+    yield line.getvalue().encode()
+    rows = zip(points.steps, points.values, strict=True)
+    if not points.stamps:
+        while part := "".join([f"{step}\t{value!r}\n" for step, value in islice(rows, SLICE)]):
+            yield part.encode()
+        return
+    stamps = points.stamps
+    for position, (step, value) in enumerate(rows):
+        stamp = f"{stamps[position] * 1000:.3f}".rstrip("0").rstrip(".") if position in stamps else ""
+        yield f"{stamp}\t{step}\t{value!r}\n".encode()
+
+
+def parse_tsv(content: bytes) -> tuple[str, Series]:
+    """Return (name of the value column, series) of a TSV that aexp or DVCLive wrote; raise `ValueError` otherwise."""
+    rows = csv.reader(io.StringIO(content.decode(), newline=""), delimiter="\t")
+    header = next(rows, [])
+    if "step" not in header or len(header) < 2:
+        raise ValueError("the first line of a series names a step and a value")
+    place = header.index("step")
+    stamped = place > 0 and header[0] == "timestamp"
+    points = Points()
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"a row of {len(row)} fields where {len(header)} belong")
+        if stamped and row[0]:
+            points.stamps[len(points.steps)] = float(row[0]) / 1000
+        points.steps.append(int(row[place]))
+        points.values.append({"True": 1.0, "False": 0.0}.get(row[-1]) if row[-1] in ("True", "False") else float(row[-1]))  # type: ignore[arg-type]
+    return header[-1], points.series()
+
+
+def nested(summary: Mapping[str, Number]) -> dict[str, Any]:
+    """Return flat metrics as nested groups; a name that is both a metric and a group keeps its members flat."""
+    tree: dict[str, Any] = {}
+    for name, value in summary.items():
+        *groups, last = name.split("/")
+        node = tree
+        for depth in range(len(groups)):
+            if "/".join(groups[: depth + 1]) in summary:
+                break
+            node = node.setdefault(groups[depth], {})
+        else:
+            node[last] = value
+            continue
+        tree[name] = value
+    return tree
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested metrics as a flat mapping, groups joined by `/`; "nan" and "inf" become the floats they name."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            found.update(flat(value, f"{name}/"))
+        else:
+            found[name] = float(value) if isinstance(value, str) and value in ("nan", "inf", "-inf") else value
+    return found

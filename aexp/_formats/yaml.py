@@ -1,0 +1,220 @@
+"""YAML that every reader takes for the same values, and a reader that no document can overwhelm."""
+
+import io
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
+from ruamel.yaml.emitter import Emitter
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    DocumentEndEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+    StreamStartEvent,
+)
+from ruamel.yaml.nodes import MappingNode, ScalarNode
+from ruamel.yaml.parser import Parser
+from ruamel.yaml.scanner import Scanner
+from ruamel.yaml.tag import Tag
+
+from ..errors import InvalidParams
+from .plain import DECIMAL_BITS, DEPTH
+
+EXPANDED = 30_000_000
+"""How large a document may be with every alias written out: the sum of its characters, and ten for each node.
+
+A file of 10 MB with a million values, each under a key, is just below it.
+"""
+
+# Text that YAML 1.1 and 1.2 both read as text without quotes: a whitelist, because the two differ on much else.
+_UNQUOTED = re.compile(r"[A-Za-z](?:[A-Za-z0-9_./ -]*[A-Za-z0-9_./-])?")
+_NOT_TEXT = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf", "infinity"})
+_STR = Tag(suffix="tag:yaml.org,2002:str")
+
+
+def dump_yaml(value: object) -> bytes:
+    """Plain values as a YAML document in block style, which readers of YAML 1.1 and of 1.2 read alike.
+
+    Floats that are not finite are written as the strings `nan`, `inf` and `-inf`, as DVC does in its metrics: its
+    tables would not be valid JSON otherwise. Raises `TypeError` for a value that is not plain.
+    """
+    stream = io.StringIO()
+    # DVC and people read lines; no width is so large that a long string could be folded.
+    emitter = _Emitter(stream, width=1 << 62, allow_unicode=True)
+    for event in _document(value):
+        emitter.emit(event)
+    return stream.getvalue().encode()
+
+
+class _Emitter(Emitter):
+    """ruamel's emitter without the `YAML` object around it, which costs half as much again and lists a folder."""
+
+    use_version = None  # what the emitter would otherwise ask its serializer for
+
+
+def _document(value: object) -> Iterator[Event]:
+    yield StreamStartEvent()
+    yield DocumentStartEvent(explicit=False)
+    yield from _node(value)
+    yield DocumentEndEvent(explicit=False)
+    yield StreamEndEvent()
+
+
+def _node(value: object) -> Iterator[Event]:
+    """The events of one value; an alias is never among them."""
+    if isinstance(value, dict):
+        yield MappingStartEvent(None, None, True, flow_style=not value)
+        for key, item in value.items():
+            yield _scalar(key, quoted=_needs_quotes(key))
+            yield from _node(item)
+        yield MappingEndEvent()
+    elif isinstance(value, list):
+        yield SequenceStartEvent(None, None, True, flow_style=not value)
+        for item in value:
+            yield from _node(item)
+        yield SequenceEndEvent()
+    elif isinstance(value, str):
+        yield _scalar(value, quoted=_needs_quotes(value))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield _scalar(repr(value), quoted=True)
+    else:
+        yield _scalar(_number_or_word(value), quoted=False)
+
+
+def _scalar(text: str, *, quoted: bool) -> Event:
+    # The emitter asks an empty scalar for its tag; on any other, a tag would only make keys look longer.
+    return ScalarEvent(None, None if text else _STR, (True, True, True), text, style='"' if quoted else None)
+
+
+def _needs_quotes(text: str) -> bool:
+    """Whether a reader of either YAML might take the text for something else, or for other text."""
+    return _UNQUOTED.fullmatch(text) is None or text.lower() in _NOT_TEXT
+
+
+def _number_or_word(value: object) -> str:
+    """A finite number, a bool or None in the spelling that both YAML 1.1 and 1.2 know."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= DECIMAL_BITS else hex(value)
+    if isinstance(value, float):
+        text = repr(value)  # 1e-05 is a string in YAML 1.1, which wants a dot
+        return text if "." in text else text.replace("e", ".0e")
+    raise TypeError(f"{type(value).__name__} is not plain; pass parameters through plain() first")
+
+
+# What ruamel lets through besides its own errors: a date of the 40th of May, a tag on the wrong kind of node.
+_FAULTS = (YAMLError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def load_yaml(text: str) -> object:
+    """The values of a document by the rules of YAML 1.2, as DVC reads it; None when there are none.
+
+    Dates become `datetime` objects, and an alias the object that it stands for. Raises `InvalidParams` with the
+    line, where there is one, for what is no YAML or has two documents, a key twice, an unknown tag, more than
+    `DEPTH` levels, or more than `EXPANDED` once its aliases are written out.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = _GuardedScanner
+    yaml.Parser = _GuardedParser
+    yaml.Constructor = _StrictConstructor
+    yaml.composer.warn_double_anchors = False
+    try:
+        return yaml.load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise _invalid(problem, None if mark is None else mark.line + 1) from error
+    except _FAULTS as error:
+        raise _invalid(str(error) or type(error).__name__, None) from error
+
+
+def _invalid(problem: str, line: int | None) -> InvalidParams:
+    return InvalidParams(f"not usable as YAML: {' '.join(problem.split())[:200]}", line=line)
+
+
+class _GuardedScanner(Scanner):
+    """The scanner, which looks 1,024 characters ahead of the parser and takes a second for so many brackets."""
+
+    def fetch_flow_collection_start(self, *token: Any, **push: Any) -> None:
+        """Reads a bracket or a brace that opens, unless too many are open."""
+        if self.flow_level >= DEPTH:
+            raise MarkedYAMLError(problem=f"nested more than {DEPTH} levels deep", problem_mark=self.reader.get_mark())
+        super().fetch_flow_collection_start(*token, **push)
+
+
+class _GuardedParser(Parser):
+    """The parser, counting what it hands out: a bomb is refused at the event that is too much, before it is built."""
+
+    # Python refuses to read so many digits, except in base 60 (YAML 1.1), where it would take minutes.
+    _LONG_NUMBER = re.compile(r"[-+]?[0-9][0-9_:.]{4300}")
+
+    def __init__(self, loader: Any) -> None:
+        super().__init__(loader)
+        self._expanded = 0
+        self._open: list[tuple[str | None, int]] = []
+        self._sizes: dict[str, int] = {}
+
+    def get_event(self) -> Any:
+        """The next event, unless it is one too many."""
+        event = super().get_event()
+        if isinstance(event, ScalarEvent):
+            if (event.implicit[0] or event.tag) and self._LONG_NUMBER.match(event.value):
+                self._refuse("a number has more than 4300 digits", event)
+            self._count(10 + len(event.value), event)
+            if event.anchor is not None:
+                self._sizes[event.anchor] = 10 + len(event.value)
+        elif isinstance(event, AliasEvent):
+            if event.anchor not in self._sizes:
+                self._refuse(f"the alias *{event.anchor} stands before or inside what it names", event)
+            self._count(self._sizes[event.anchor], event)
+        elif isinstance(event, CollectionStartEvent):
+            self._open.append((event.anchor, self._expanded))
+            self._sizes.pop(event.anchor, None)
+            if len(self._open) > DEPTH:
+                self._refuse(f"nested more than {DEPTH} levels deep", event)
+            self._count(10, event)
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = self._open.pop()
+            if anchor is not None:
+                self._sizes[anchor] = self._expanded - before
+        return event
+
+    def _count(self, size: int, event: NodeEvent) -> None:
+        self._expanded += size
+        if self._expanded > EXPANDED:
+            self._refuse("too large once its aliases are written out", event)
+
+    def _refuse(self, problem: str, event: NodeEvent) -> None:
+        raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
+class _StrictConstructor(SafeConstructor):
+    """The safe constructor, which overlooks a key that stands twice in a mapping with a merge key `<<`."""
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        """Puts what `<<` names into the mapping, unless a key of its own stands twice."""
+        seen = set()
+        for key, _ in [] if getattr(node, "merge", None) else node.value:  # once flattened, it may repeat keys
+            if not isinstance(key, ScalarNode):
+                continue
+            if (str(key.tag), key.value) in seen:
+                raise DuplicateKeyError(problem=f'found duplicate key "{key.value}"', problem_mark=key.start_mark)
+            seen.add((str(key.tag), key.value))
+        super().flatten_mapping(node)

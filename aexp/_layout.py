@@ -1,0 +1,64 @@
+"""Where everything stands: refs, the files of an experiment's commit, the folders in the common Git directory."""
+
+import re
+from typing import Final
+
+EXPERIMENTS: Final = "refs/exps/"
+"""Refs of experiments, as DVC names them (`dvc.repo.experiments.refs`)."""
+
+INTERNAL: Final = tuple(f"{EXPERIMENTS}{word}" for word in ("apply", "celery", "exec", "temp", "stash"))
+"""Refs below `refs/exps/` that belong to DVC itself; DVC skips them by string prefix, and so do we."""
+
+PRIVATE: Final = "refs/aexp/"
+"""Our own refs: DVC and a plain push ignore them."""
+
+PARAMS: Final = "params.yaml"
+METRICS: Final = "metrics.json"
+PIPELINE: Final = "dvc.yaml"
+ACCOUNT: Final = "experiment.json"
+SERIES: Final = "plots/metrics"
+
+ROOT: Final = "aexp"
+"""Our folder in the common Git directory."""
+
+FORMAT: Final = "1"
+"""The content of `aexp/format`: the version of everything below `aexp/`."""
+
+_REF = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/([^/]+)\Z")
+
+
+def experiment_ref(baseline: str, name: str) -> str:
+    """Return the ref of the experiment *name* that started from the commit *baseline* (40 hex digits)."""
+    return f"{EXPERIMENTS}{baseline[:2]}/{baseline[2:]}/{name}"
+
+
+def parse_experiment_ref(ref: str) -> tuple[str, str] | None:
+    """Return (baseline, name) of an experiment's *ref*; None for any other ref."""
+    match = _REF.match(ref)
+    return None if match is None else (match[1] + match[2], match[3])
+
+
+def anchor_ref(session: str, number: int) -> str:
+    """Return the ref that keeps a baseline and captured code of *session* from being collected."""
+    return f"{PRIVATE}wip/{session}/{number}"
+
+
+def anchor_prefix(session: str) -> str:
+    """Return what the anchors of *session* begin with."""
+    return f"{PRIVATE}wip/{session}/"
+
+
+def trash_ref(milliseconds: int, name: str) -> str:
+    """Return the ref that keeps what was removed or replaced at *milliseconds* since 1970."""
+    return f"{PRIVATE}trash/{milliseconds:013d}/{name}"
+
+
+def segment_name(number: int) -> str:
+    """Return the file name of the journal's segment *number*, counted from 1."""
+    return f"journal-{number:06d}.log"
+
+
+def segment_number(name: str) -> int | None:
+    """Return the number of the segment called *name*; None when it is not a segment."""
+    match = re.fullmatch(r"journal-(\d{6,})\.log", name)
+    return None if match is None else int(match[1])

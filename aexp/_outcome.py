@@ -1,0 +1,20 @@
+"""What an exception says about how an experiment ended."""
+
+import asyncio
+import traceback
+
+from ._lifecycle import Status
+from ._values import Failure
+
+
+def outcome(error: BaseException) -> tuple[Status, Failure | None]:
+    """Return the status that *error* means, and what of it is recorded.
+
+    Cancellation and Ctrl-C are no failures, and neither is `sys.exit(0)`.
+    """
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return Status.FINISHED, None
+    stopped = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
+    texts = (type(error).__qualname__, str(error), "".join(traceback.format_exception(error)))
+    failure = Failure(*(text.encode("utf-8", "backslashreplace").decode() for text in texts))
+    return (Status.CANCELLED if stopped else Status.FAILED), failure

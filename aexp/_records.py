@@ -1,0 +1,178 @@
+"""Reading saved experiments: from a ref to a record, a series, a file."""
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attrs import evolve
+
+from . import _sessions
+from ._files import Breath
+from ._formats.experiment import commit_id, damaged_record, foreign_record, parse_json, record
+from ._formats.gitobjects import FOLDER, Commit, Entry, Kind, parse_commit, parse_tree
+from ._formats.params import load_params
+from ._formats.series import parse_tsv
+from ._git import Handle, list_refs, read_object
+from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, PIPELINE, SERIES, parse_experiment_ref
+from ._lifecycle import Status
+from ._names import metric_file
+from ._values import Record, Series
+from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError, InvalidParams
+
+
+def experiment_refs(handle: Handle, baseline: str | None = None) -> dict[str, str]:
+    """Return the ref of every experiment with the rev it holds ("" where it is damaged), of one *baseline* or of all."""
+    prefix = EXPERIMENTS if baseline is None else f"{EXPERIMENTS}{baseline[:2]}/{baseline[2:]}/"
+    refs = list_refs(handle, prefix)
+    return {ref: rev for ref, rev in refs.items() if parse_experiment_ref(ref) and not ref.startswith(INTERNAL)}
+
+
+def find(handle: Handle, name: str) -> tuple[str, str]:
+    """Return (ref, rev) of the experiment that *name* means: its name, its full ref, its rev or the start of it.
+
+    Raises `ExperimentNotFound`, or `AmbiguousName` with the full refs when it stands on several baselines.
+    """
+    refs = experiment_refs(handle)
+    if name in refs:
+        return name, refs[name]
+    matches = [ref for ref in refs if ref.rpartition("/")[2] == name]
+    if not matches and len(name) >= 4:
+        matches = [ref for ref, rev in refs.items() if rev.startswith(name)]
+    if not matches:
+        raise ExperimentNotFound(name)
+    if len(matches) > 1:
+        raise AmbiguousName(name, sorted(matches))
+    return matches[0], refs[matches[0]]
+
+
+def read_records(handle: Handle, folder: str, baseline: str | None = None) -> list[Record]:
+    """Return the record of every experiment, the newest last; one that cannot be read is there, too, as damaged."""
+    breath, found = Breath(), []
+    for ref, rev in experiment_refs(handle, baseline).items():
+        breath()
+        found.append(read_record(handle, ref, rev, folder))
+    return sorted(found, key=lambda each: (each.created, each.name))
+
+
+def read_record(handle: Handle, ref: str, rev: str, folder: str) -> Record:
+    """Return the record of the experiment whose *ref* holds *rev*."""
+    if not rev:
+        return damaged_record(rev, ref, "its ref is empty or no ref")
+    try:
+        commit = _commit(handle, rev)
+        own = _own(handle, commit, folder)
+        if own is None:
+            return _foreign(handle, ref, rev, commit)
+        return _as_it_stands(handle, record(rev, ref, *own, folder), own[0])
+    except GitError as error:
+        return damaged_record(rev, ref, f"{error.action}: {error.detail}")
+    except (AexpError, KeyError, TypeError, ValueError) as error:
+        return damaged_record(rev, ref, f"its files cannot be read: {error}")
+
+
+def _commit(handle: Handle, rev: str) -> Commit:
+    kind, content = read_object(handle, rev)
+    if kind is not Kind.COMMIT:
+        raise GitError(f"read the commit {rev}", "it is no commit")
+    return parse_commit(content)
+
+
+def _own(handle: Handle, commit: Commit, folder: str) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """Return experiment.json and metrics.json if aexp made the commit; what an older commit left there does not count."""
+    id = commit_id(commit.message)
+    if id is None:
+        return None
+    files = _tree(handle, _at(handle, commit.tree, folder).id)
+    experiment = parse_json(_blob(handle, files, ACCOUNT))
+    return (experiment, parse_json(_blob(handle, files, METRICS))) if experiment["id"] == id else None
+
+
+def _as_it_stands(handle: Handle, found: Record, experiment: Mapping[str, Any]) -> Record:
+    """Return a checkpoint's record as interrupted when the session that made it here is over."""
+    if found.status is Status.RUNNING and not _sessions.is_alive(handle.common, experiment.get("session", "")):
+        return evolve(found, status=Status.INTERRUPTED)
+    return found
+
+
+def _tree(handle: Handle, id: bytes | str) -> dict[bytes, Entry]:
+    kind, content = read_object(handle, id)
+    if kind is not Kind.TREE:
+        raise GitError("read a tree", "it is no tree")
+    return parse_tree(content)
+
+
+def _blob(handle: Handle, files: Mapping[bytes, Entry], name: str) -> bytes:
+    entry = files.get(name.encode())
+    if entry is None:
+        raise GitError(f"read {name}", "the commit does not hold it")
+    return read_object(handle, entry.id)[1]
+
+
+def _at(handle: Handle, tree: str, path: str) -> Entry:
+    entry = Entry(b"", FOLDER, bytes.fromhex(tree))
+    for part in path.split("/"):
+        found = _tree(handle, entry.id).get(part.encode("utf-8", "surrogateescape")) if entry.mode == FOLDER else None
+        if found is None:
+            raise FileNotFoundError(path)
+        entry = found
+    return entry
+
+
+def read_file(handle: Handle, rev: str, path: str) -> bytes:
+    """Return the content of the file *path* in the commit *rev*; raise `FileNotFoundError` when it is not there."""
+    entry = _at(handle, _commit(handle, rev).tree, path)
+    if entry.mode == FOLDER:
+        raise IsADirectoryError(path)
+    return read_object(handle, entry.id)[1]
+
+
+def read_history(handle: Handle, rev: str, metric: str | None, folder: str) -> dict[str, Series]:
+    """Return the series of *metric*, or of every metric, of the commit *rev*; a metric that is not there gives none."""
+    commit = _commit(handle, rev)
+    for place in (folder, "dvclive"):
+        try:
+            entry = _at(handle, commit.tree, f"{place}/{SERIES}")
+        except FileNotFoundError:
+            continue
+        return dict(_series(handle, entry, metric, own=place == folder))
+    return {}
+
+
+def _series(handle: Handle, entry: Entry, metric: str | None, *, own: bool) -> Iterator[tuple[str, Series]]:
+    wanted = None if metric is None else metric_file(metric) if own else f"{metric}.tsv"
+    breath = Breath()
+    for path, id in _files_below(handle, entry, ""):
+        if path.endswith(".tsv") and wanted in (None, path):
+            breath()
+            name, series = parse_tsv(read_object(handle, id)[1])
+            yield (name if own else path[:-4]), series
+
+
+def _files_below(handle: Handle, entry: Entry, prefix: str) -> Iterator[tuple[str, bytes]]:
+    for name, child in _tree(handle, entry.id).items():
+        path = f"{prefix}{name.decode('utf-8', 'surrogateescape')}"
+        if child.mode == FOLDER:
+            yield from _files_below(handle, child, f"{path}/")
+        else:
+            yield path, child.id
+
+
+def _foreign(handle: Handle, ref: str, rev: str, commit: Commit) -> Record:
+    """Read what DVC or DVCLive made: parameters and metrics that its dvc.yaml files name, and the root's params.yaml."""
+    files = dict(_files_below(handle, Entry(b"", FOLDER, bytes.fromhex(commit.tree)), ""))
+    named: dict[str, list[str]] = {"params": [], "metrics": []}
+    damaged = None
+    try:
+        for path in sorted(path for path in files if posixpath.basename(path) == PIPELINE):
+            sections = load_params(read_object(handle, files[path])[1], path)
+            for section, paths in named.items():
+                given = [each for each in sections.get(section) or () if isinstance(each, str)]
+                paths += [posixpath.normpath(posixpath.join(posixpath.dirname(path), each)) for each in given]
+        named["params"] += ["params.yaml"] * ("params.yaml" not in named["params"])
+        params, metrics = (
+            {path: load_params(read_object(handle, files[path])[1], path) for path in paths if path in files}
+            for paths in named.values()
+        )
+    except InvalidParams as error:
+        damaged, params, metrics = str(error), {}, {}
+    return foreign_record(rev, ref, commit, params, metrics, damaged)

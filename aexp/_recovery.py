@@ -1,0 +1,263 @@
+"""What dead sessions left behind: found, saved as it stands, or moved to a living session."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+from . import _git, _sessions
+from ._formats.account import Account, intent_to_json
+from ._formats.experiment import intend, moment, summary
+from ._formats.journal import Extents, Kind
+from ._formats.params import dump_params
+from ._formats.series import Number, collect
+from ._lifecycle import Status
+from ._sessions import Ledger, Session
+from ._store import Job, Store
+from ._values import Interrupted, Record
+from .errors import AexpError, ExperimentNotFound, JournalCorrupt, NameTaken, NotOwner
+
+SUFFIXES: Final = 1000
+"""How many names are tried for a recovered experiment whose name another one has taken."""
+
+
+@frozen(eq=False)
+class Found:
+    """An experiment to be resumed, with the session it is in: held by us, or our own."""
+
+    session: Session
+    ledger: Ledger
+    account: Account
+
+
+def interrupted(store: Store) -> list[Interrupted]:
+    """Return the open experiments of dead sessions, and those our own session has kept."""
+    found = []
+    for id in _sessions.names(store.handle.common):
+        for account in _open_accounts(store, id):
+            found.append(
+                Interrupted(
+                    name=account.name,
+                    id=account.id,
+                    ref=account.ref,
+                    baseline=account.baseline,
+                    status=account.status,
+                    created=moment(account.created),
+                    session=id,
+                )
+            )
+    return found
+
+
+def _open_accounts(store: Store, id: str) -> list[Account]:
+    own = store.session
+    if own is not None and own.id == id:
+        return [account for account in _ledger(own, salvage=True).open() if account.fate == Kind.KEPT]
+    session = _sessions.claim(store.handle.common, id)
+    if session is None:
+        return []
+    try:
+        return _ledger(session, salvage=True).open()
+    finally:
+        session.close()
+
+
+def _ledger(session: Session, *, salvage: bool = False) -> Ledger:
+    return _sessions.read_ledger(session.path, session.id, salvage=salvage)
+
+
+# ---- recover ----
+
+
+def recover(store: Store, *, salvage: bool) -> list[Record]:
+    """Save every open experiment of every dead session, and put the sessions away.
+
+    One that is damaged does not stop the others: they are saved first, then `JournalCorrupt` is raised for it.
+    """
+    saved: list[Record] = []
+    failures: list[Exception] = []
+    for id in _sessions.names(store.handle.common):
+        own = store.session
+        session = None if own is not None and own.id == id else _sessions.claim(store.handle.common, id)
+        if session is None:
+            continue
+        try:
+            saved += _recover_session(store, session, _ledger(session, salvage=salvage))
+        except (AexpError, OSError) as error:
+            failures.append(error)
+        finally:
+            session.close()
+    if failures:
+        raise failures[0]
+    return saved
+
+
+def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Record]:
+    """Finish what was being saved, save what was open, and retire the session. Done again, it changes nothing."""
+    _git.sweep_locks(store.handle, session.path)
+    saved, _ = _save(store, session, ledger, _pending(session, ledger))
+    ledger = _ledger(session, salvage=True)
+    rest = [_ended(account) for account in ledger.open()]
+    names = {account.number: account for account in rest}
+    for attempt in range(SUFFIXES):
+        if not names:
+            break
+        jobs = _intend(store, session, ledger, list(names.values()))
+        done, failed = _save(store, session, ledger, jobs)
+        saved += done
+        names = {
+            number: evolve(names[number], name=f"{_original(rest, number)}-{attempt + 2}")
+            for number, error in failed.items()
+            if isinstance(error, NameTaken)
+        }
+        for error in failed.values():
+            if not isinstance(error, NameTaken):
+                raise error
+    _put_away(store, session)
+    return [record for record in saved if record.status is not Status.RUNNING]
+
+
+def _pending(session: Session, ledger: Ledger) -> list[Job]:
+    numbers = {account.number for account in ledger.open()}
+    return [
+        Job(intent, sequence, session.path, session.id, ledger.extents.get(number, Extents()))
+        for number, (sequence, intent) in ledger.intents.items()
+        if number in numbers
+    ]
+
+
+def _ended(account: Account) -> Account:
+    if account.status is not Status.RUNNING:
+        return account
+    return evolve(account, status=Status.INTERRUPTED)
+
+
+def _original(accounts: Sequence[Account], number: int) -> str:
+    return next(account.name for account in accounts if account.number == number)
+
+
+def _intend(store: Store, session: Session, ledger: Ledger, accounts: Sequence[Account]) -> list[Job]:
+    intents = [
+        intend(
+            account,
+            store.author,
+            now=time.time(),
+            folder=store.settings.folder,
+            params=dump_params(account.params).decode(),
+            final=True,
+            expected=next(iter(account.checkpoints[-1:]), None),
+        )
+        for account in accounts
+    ]
+    sequences = _sessions.append(session, ledger, [(Kind.INTENT, intent_to_json(intent)) for intent in intents])
+    return [
+        Job(intent, sequence, session.path, session.id, ledger.extents.get(intent.number, Extents()))
+        for intent, sequence in zip(intents, sequences, strict=True)
+    ]
+
+
+def _save(
+    store: Store, session: Session, ledger: Ledger, jobs: Sequence[Job]
+) -> tuple[list[Record], dict[int, Exception]]:
+    if not jobs:
+        return [], {}
+    answers = store.save(jobs, session.path)
+    saved, failed, told = [], dict[int, Exception](), []
+    for job, answer in zip(jobs, answers, strict=True):
+        if isinstance(answer, Record):
+            saved.append(answer)
+            told.append((Kind.SAVED, [job.intent.number, answer.rev, job.intent.final]))
+        else:
+            failed[job.intent.number] = answer
+    if told:
+        _sessions.append(session, ledger, told)
+    return saved, failed
+
+
+def _put_away(store: Store, session: Session) -> None:
+    """Remove what a dead session left in Git, and retire it."""
+    _git.sweep_packs(store.handle, session.id)
+    store.drop_anchors(session.id)
+    for folder in _sessions.leftovers(session):
+        shutil.rmtree(folder, ignore_errors=True)
+    _sessions.retire(store.handle.common, session)
+
+
+# ---- resume ----
+
+
+def locate(store: Store, name_or_id: str) -> Found:
+    """Find the experiment to resume: kept or discarded by our own session, open in a dead one, discarded in a done one.
+
+    Raises `NotOwner` when a living session has it, and `ExperimentNotFound`.
+    """
+    common, own = store.handle.common, store.session
+    held_by: str | None = None
+    for place in (_sessions.LIVE, _sessions.DONE):
+        for id in reversed(_sessions.names(common, place)):
+            ours = own is not None and own.id == id
+            session = own if ours else _sessions.claim(common, id, place)
+            if session is None:
+                held_by = held_by or _holder(store, id, name_or_id)
+                continue
+            ledger = _ledger(session)
+            account = _wanted(ledger, name_or_id, ours=ours)
+            if account is not None:
+                return Found(session, ledger, account)
+            if not ours:
+                session.close()
+    if held_by is not None:
+        raise NotOwner(name_or_id, held_by)
+    raise ExperimentNotFound(name_or_id, "`await repository.interrupted()` lists what can be resumed")
+
+
+def _wanted(ledger: Ledger, name_or_id: str, *, ours: bool) -> Account | None:
+    fates = (Kind.KEPT, Kind.DISCARDED) if ours else ("", Kind.KEPT, Kind.DISCARDED)
+    accounts = [account for account in ledger.accounts.values() if account.complete and account.fate in fates]
+    matches = [account for account in accounts if name_or_id in (account.id, account.name, account.ref)]
+    return max(matches, key=lambda account: account.created, default=None)
+
+
+def _holder(store: Store, id: str, name_or_id: str) -> str | None:
+    """Say who holds the session *id* if the experiment is in it."""
+    try:
+        ledger = _sessions.read_ledger(_sessions.folder(store.handle.common, id), id, salvage=True)
+    except (OSError, JournalCorrupt):
+        return None
+    found = _wanted(ledger, name_or_id, ours=False)
+    return None if found is None else _sessions.holder(store.handle.common, id)
+
+
+def contents(store: Store, found: Found) -> tuple[list[tuple[str, Any]], dict[str, Number], str]:
+    """Return what was logged, the last value of each metric, and the text of params.yaml; anchor the code here, too."""
+    number = found.account.number
+    logged = list(
+        _sessions.read_extents(
+            found.session.path, found.session.id, found.ledger.extents.get(number, Extents()), number, None
+        )
+    )
+    if found.session is not store.session:
+        store.adopt_anchors(found.session.id)
+    points: dict[str, Any] = {}
+    collect((payload[1] for kind, payload in logged if kind == Kind.POINTS), points)
+    return logged, summary(points), dump_params(found.account.params).decode()
+
+
+def leave(store: Store, found: Found) -> None:
+    """Tell the old session that its experiment has moved here, and put it away if that was the last."""
+    if found.session is store.session or store.session is None:
+        return
+    try:
+        _sessions.append(found.session, found.ledger, [(Kind.MOVED, [found.account.number, store.session.id])])
+        if _sessions.is_live(store.handle.common, found.session) and _ledger(found.session, salvage=True).ended():
+            _put_away(store, found.session)
+    finally:
+        found.session.close()
+
+
+def release(_: Store, found: Found) -> None:
+    """Let the session go again, when the resuming failed."""
+    found.session.close()
+

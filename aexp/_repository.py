@@ -1,0 +1,391 @@
+"""A Git repository opened for experiments: it makes them, resumes them, and reads what was saved."""
+
+import asyncio
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import anyio
+from attrs import evolve
+
+from . import _machine, _records, _recovery
+from ._desk import Desk, Options
+from ._experiment import Experiment
+from ._formats.account import Account, begin
+from ._formats.batch import Stream
+from ._formats.journal import Kind
+from ._formats.plain import plain
+from ._git import Handle, open_handle, resolve_commit
+from ._journal import Journal
+from ._lifecycle import Status
+from ._names import check_experiment_name, check_message, check_tag, new_id
+from ._saver import Saver
+from ._store import Start, Started, Store, open_store
+from ._values import CodeMode, Interrupted, OnError, Record, Records, Series, Settings, StrPath
+from ._workers import Gatherer, Worker, settled
+from .errors import RepositoryClosed
+
+T = TypeVar("T")
+STARTS = 128
+"""How many experiments begin in one call of the Git thread."""
+
+
+class Repository:
+    """A Git repository opened for experiments, found upward from *path* as git finds it.
+
+    Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
+    threads for Git and one for the journal. It belongs to the event loop that opened it.
+    """
+
+    def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
+        self._path = os.fspath(path)
+        self._settings = settings or Settings()
+        self._reader: Worker[Handle] | None = None
+        self._writer: Worker[Store] | None = None
+        self._desk: Desk | None = None
+        self._turn: anyio.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # ---- open and close ----
+
+    async def open(self) -> Self:
+        """Open the repository; opening again is a no-op. Nothing is written before an experiment begins.
+
+        Raises `RepositoryNotFound`, `UnsupportedRepository`, `GitNotFound`. Cancelled, it stays closed.
+        """
+        if self._reader is not None:
+            return self
+        path, settings, variables = os.path.abspath(self._path), self._settings, dict(os.environ)
+        reader = Worker("aexp-read", lambda: open_handle(path))
+        writer = Worker("aexp-git", lambda: open_store(path, settings, variables))
+        try:
+            await writer.run(_nothing)
+        except BaseException:
+            await reader.aclose()
+            await writer.aclose()
+            raise
+        self._reader, self._writer = reader, writer
+        self._turn, self._loop = anyio.Lock(), asyncio.get_running_loop()
+        return self
+
+    async def aclose(self) -> None:
+        """Finish the saves under way, write and sync the journal, and let everything go; closing again is a no-op.
+
+        Experiments that are still open stay in the journal, where `interrupted()` lists them. Raises what the disk
+        says. Cancelled, it finishes first.
+        """
+        if self._reader is not None:
+            await settled(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
+        reader, writer, desk = self._reader, self._writer, self._desk
+        if reader is None or writer is None:
+            return
+        self._reader = self._writer = self._desk = None
+        try:
+            if desk is not None:
+                await desk.start.idle()
+                await desk.saver.idle()
+                await desk.journal.aclose()
+        finally:
+            try:
+                await writer.run(Store.close)
+            finally:
+                await reader.aclose()
+                await writer.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Open."""
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        await self.aclose()
+
+    def __del__(self) -> None:
+        """Warn when it was not closed."""
+        if getattr(self, "_reader", None) is not None:
+            warnings.warn(f"{self!r} was not closed; use `async with`", ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        """Path, and whether it is open."""
+        return f"<aexp.Repository {self._path} {'open' if self._reader is not None else 'closed'}>"
+
+    # ---- experiments ----
+
+    def experiment(
+        self,
+        name: str | None = None,
+        *,
+        params: Mapping[str, Any] | object | None = None,
+        overrides: Sequence[str] = (),
+        baseline: str = "HEAD",
+        code: CodeMode = "tracked",
+        outs: Sequence[StrPath] = (),
+        tags: Collection[str] = (),
+        message: str | None = None,
+        on_error: OnError = "save",
+        force: bool = False,
+    ) -> Experiment:
+        """Return a new experiment; `async with` or `await .init()` begins it.
+
+        *code* says what of the work tree is captured at the beginning: changes of tracked files, also untracked
+        files, or nothing. *on_error* says what an exception in the `async with` block leads to: a saved record, a
+        journal kept for `resume()`, or nothing. *force* lets it replace an experiment of the same name.
+        Raises `InvalidName` and `InvalidParams`; nothing is written. *overrides* and *outs* are reserved, and raise
+        `NotImplementedError` today.
+        """
+        if overrides or outs:
+            raise NotImplementedError("overrides= and outs= are not built yet; pass params=, and files by log_file()")
+        options = Options(
+            name=None if name is None else check_experiment_name(name),
+            params={} if params is None else plain(params),
+            baseline=baseline,
+            code=_one_of("code", code, ("tracked", "all", "none")),
+            tags=tuple(dict.fromkeys(check_tag(tag) for tag in tags)),
+            message="" if message is None else check_message(message),
+            on_error=_one_of("on_error", on_error, ("save", "keep", "discard")),
+            force=force,
+        )
+        return Experiment(self._ready, options)
+
+    async def resume(self, name_or_id: str) -> Experiment:
+        """Return an interrupted, kept or discarded experiment, ACTIVE again, with all its points; it is ours now.
+
+        Raises `NotOwner` when a living session has it, `ExperimentNotFound`, `JournalCorrupt`. Cancelled, it did
+        nothing or all.
+        """
+        return await settled(asyncio.ensure_future(self._resume(name_or_id)))
+
+    async def _resume(self, name_or_id: str) -> Experiment:
+        desk = await self._ready()
+        await desk.journal.flush()
+        found = await desk.worker.run(_recovery.locate, name_or_id)
+        try:
+            logged, last, text = await desk.worker.run(_recovery.contents, found)
+            own = found.session.id == desk.session
+            account = evolve(
+                found.account,
+                number=found.account.number if own else desk.number(),
+                status=Status.RUNNING,
+                error=None,
+                ended=None,
+                fate="",
+                complete=own,
+            )
+            stream = Stream(account.number, found.ledger.extents[account.number]) if own else Stream(account.number)
+            await self._copy(desk, account, stream, [] if own else logged)
+            await desk.worker.run(_recovery.leave, found)
+        except BaseException:
+            if found.session.id != desk.session:
+                await desk.worker.run(_recovery.release, found)
+            raise
+        experiment = Experiment(self._ready, _options_of(account))
+        experiment._take_up(desk, evolve(account, complete=True), stream, text, last)
+        return experiment
+
+    async def _copy(self, desk: Desk, account: Account, stream: Stream, logged: Sequence[tuple[str, Any]]) -> None:
+        """Write the experiment into our own journal, so that nothing of it depends on the old one."""
+        desk.journal.record(Kind.BEGIN, begin(account))
+        for kind, payload in logged:
+            await desk.journal.room()
+            desk.journal.record(Kind(kind), [account.number, *payload[1:]], stream)
+        if not account.complete:
+            desk.journal.record(Kind.RESUMED, [account.number])
+        await desk.journal.flush()
+
+    async def interrupted(self) -> list[Interrupted]:
+        """Return the experiments that were begun and neither saved nor discarded by a session that is over."""
+        if self._desk is not None:
+            await self._desk.journal.flush()
+        return await self._write(_recovery.interrupted)
+
+    async def recover(self, *, salvage: bool = False) -> list[Record]:
+        """Save every interrupted experiment as it stands, and return the records; again, it changes nothing.
+
+        One whose process died gets the status `interrupted`, others keep theirs. A name that is taken meanwhile gets a
+        number. Raises `JournalCorrupt` after all others are saved; *salvage* keeps what is readable of such a journal.
+        """
+        kept = [each for each in await self.interrupted() if self._desk and each.session == self._desk.session]
+        saved = []
+        for each in kept:
+            experiment = await self.resume(each.id)
+            experiment._complete(Status(each.status) if each.status is not Status.RUNNING else Status.CANCELLED, None)
+            saved.append(await experiment.save())
+        return saved + await settled(asyncio.ensure_future(self._write(_recover, salvage)))
+
+    # ---- reading ----
+
+    async def experiments(self, *, baseline: str | None = None) -> Records:
+        """Return the record of every experiment, of one *baseline* (any name of a commit) or of all, oldest first.
+
+        One that cannot be read is there too, with `damaged` set. Raises `NoBaseline`.
+        """
+        return Records(await self._read(_experiments, self._settings.folder, baseline))
+
+    async def get(self, name: str) -> Record:
+        """Return the record of the experiment *name*: its name, full ref, or rev.
+
+        Raises `ExperimentNotFound`, or `AmbiguousName` when it stands on several baselines.
+        """
+        return await self._read(_get, name, self._settings.folder)
+
+    async def history(self, name: str, metric: str | None = None) -> dict[str, Series]:
+        """Return the full series of *metric*, or of every metric, of the saved experiment *name*.
+
+        Raises `ExperimentNotFound`, and `KeyError` for a metric that was not logged.
+        """
+        found = await self._read(_history, name, metric, self._settings.folder)
+        if metric is not None and metric not in found:
+            raise KeyError(f"{name} has no metric {metric!r}")
+        return found
+
+    async def read(self, name: str, path: StrPath) -> bytes:
+        """Return the content of the file *path*, relative to the top of the repository, in the experiment *name*.
+
+        Raises `ExperimentNotFound`, `FileNotFoundError`, `IsADirectoryError`.
+        """
+        return await self._read(_file, name, os.fspath(path))
+
+    # ---- inside ----
+
+    async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
+        if self._reader is None:
+            raise RepositoryClosed(self._path)
+        return await self._reader.run(function, *arguments)
+
+    async def _write(self, function: Callable[..., T], *arguments: Any) -> T:
+        if self._writer is None:
+            raise RepositoryClosed(self._path)
+        return await self._writer.run(function, *arguments)
+
+    async def _ready(self) -> Desk:
+        """Return the desk; the first call makes the session on disk and starts the journal."""
+        if self._desk is not None:
+            return self._desk
+        if self._turn is None or self._writer is None:
+            raise RepositoryClosed(self._path)
+        if self._loop is not asyncio.get_running_loop():
+            raise RuntimeError("a Repository belongs to the event loop that opened it; open another one in this loop")
+        async with self._turn:
+            if self._desk is None:
+                self._desk = await settled(asyncio.ensure_future(self._set_up(self._writer)))
+            return self._desk
+
+    async def _set_up(self, writer: Worker[Store]) -> Desk:
+        id = new_id(int(time.time() * 1000), os.urandom(10))
+        session, author, origin = await writer.run(_open_session, id)
+        ours = weakref.ref(session)
+        os.register_at_fork(after_in_child=lambda: _let_go(ours))
+        journal = Journal(session.path, id, self._settings, segment=1, sequence=0)
+        await journal.start()
+        saver = Saver(writer, journal, author, self._settings, session.path, id)
+        start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
+        return Desk(id, self._settings, writer, journal, saver, start, origin | {"session": id}, os.urandom)
+
+
+def init(
+    name: str | None = None, *, path: StrPath = ".", settings: Settings | None = None, **options: Any
+) -> "Beginning":
+    """Begin an experiment in the repository at *path*, in one step, for scripts and notebooks.
+
+    `async with aexp.init("try-1") as experiment:` saves at the end of the block;
+    `experiment = await aexp.init("try-1")` leaves `save()` or `discard()` to you. The repository is opened and closed
+    along with the experiment. The other options are those of `Repository.experiment`.
+    """
+    return Beginning(Repository(path, settings=settings), name, options)
+
+
+class Beginning:
+    """What `init` returns: an experiment to be awaited, or to be entered with `async with`."""
+
+    def __init__(self, repository: Repository, name: str | None, options: Mapping[str, Any]) -> None:
+        self._repository = repository
+        self._experiment = repository.experiment(name, **options)
+
+    def __await__(self) -> Generator[Any, Any, Experiment]:
+        """Begin, and return the experiment; `save()` and `discard()` close the repository."""
+        self._experiment._ended = self._repository.aclose
+        return self._begin().__await__()
+
+    async def _begin(self) -> Experiment:
+        await self._repository.open()
+        try:
+            return await self._experiment.init()
+        except BaseException:
+            await self._repository.aclose()
+            raise
+
+    async def __aenter__(self) -> Experiment:
+        """Begin, and return the experiment."""
+        return await self._begin()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the experiment as its own block would, and close the repository."""
+        try:
+            await self._experiment.__aexit__(kind, error, trace)
+        finally:
+            await self._repository.aclose()
+
+
+def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
+    if value not in words:
+        raise ValueError(f"{option} is one of {', '.join(words)}, not {value!r}")
+    return value
+
+
+def _options_of(account: Account) -> Options:
+    return Options(
+        account.name, account.params, account.baseline, account.code.mode, account.tags, account.message, "save", account.force
+    )
+
+
+def _starter(worker: Worker[Store]) -> Callable[[Sequence[Start]], Awaitable[Sequence[Started | Exception]]]:
+    async def start(wishes: Sequence[Start]) -> Sequence[Started | Exception]:
+        return await worker.run(Store.start, wishes)
+
+    return start
+
+
+def _let_go(session: "weakref.ref[Any]") -> None:
+    ours = session()
+    if ours is not None:
+        ours.close()
+
+
+def _nothing(_: object) -> None:
+    """Make a worker open what it lends."""
+
+
+def _open_session(store: Store, id: str) -> tuple[Any, Any, dict[str, str]]:
+    return store.open_session(id, _machine.owner()), store.author, _machine.origin()
+
+
+def _recover(store: Store, salvage: bool) -> list[Record]:
+    return _recovery.recover(store, salvage=salvage)
+
+
+def _experiments(handle: Handle, folder: str, baseline: str | None) -> list[Record]:
+    rev = None if baseline is None else resolve_commit(handle, baseline)[0]
+    return _records.read_records(handle, folder, rev)
+
+
+def _get(handle: Handle, name: str, folder: str) -> Record:
+    return _records.read_record(handle, *_records.find(handle, name), folder)
+
+
+def _history(handle: Handle, name: str, metric: str | None, folder: str) -> dict[str, Series]:
+    return _records.read_history(handle, _records.find(handle, name)[1], metric, folder)
+
+
+def _file(handle: Handle, name: str, path: str) -> bytes:
+    return _records.read_file(handle, _records.find(handle, name)[1], path)
+

@@ -1,0 +1,93 @@
+"""Group commit: all saves that wait go together, through one journal sync, one pack and one set of ref updates."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+from attrs import frozen
+
+from ._formats.account import Account, intent_to_json
+from ._formats.batch import Stream
+from ._formats.experiment import Author, intend
+from ._formats.journal import Kind
+from ._journal import Journal
+from ._store import Job, Store
+from ._values import Record, Settings
+from ._workers import Gatherer, Worker
+
+GROUP: Final = 128 * 2**20
+"""What a group may weigh: an experiment weighs a mebibyte and ten times its bytes in the journal (memory while it is built)."""
+
+
+@frozen
+class Request:
+    """One commit that is wanted: the final one of an experiment, or a checkpoint."""
+
+    account: Account
+    stream: Stream
+    params: str
+    final: bool
+    force: bool
+
+
+class Saver:
+    """The one place where commits of living experiments are made."""
+
+    def __init__(self, worker: Worker[Store], journal: Journal, author: Author, settings: Settings, folder: str, session: str) -> None:
+        self._worker, self._journal, self._author, self._settings = worker, journal, author, settings
+        self._folder, self._session = folder, session
+        self._lock = anyio.Lock()
+        self._group: Gatherer[Request, Record] = Gatherer(
+            self._commit, GROUP, lambda request: 2**20 + 10 * len(request.stream.extents)
+        )
+
+    async def commit(self, request: Request) -> Record:
+        """Make the commit and return its record once it is durable and verified.
+
+        Raises `NameTaken` for the loser of a race, and what the disk says; the experiment's journal stays, so asking
+        again is safe: it gives the same commit, once. Cancelled, it was either not begun or is complete.
+        """
+        return await self._group(request)
+
+    async def idle(self) -> None:
+        """Wait until no commit is under way."""
+        await self._group.idle()
+
+    async def _commit(self, requests: Sequence[Request]) -> Sequence[Record | Exception]:
+        async with self._lock:
+            expected = await self._expected(requests)
+            now = time.time()
+            intents = [
+                intend(
+                    request.account,
+                    self._author,
+                    now=now,
+                    folder=self._settings.folder,
+                    params=request.params,
+                    final=request.final,
+                    expected=held,
+                )
+                for request, held in zip(requests, expected, strict=True)
+            ]
+            written = [self._journal.record_now(Kind.INTENT, intent_to_json(intent)) for intent in intents]
+            await self._journal.flush()
+            jobs = [
+                Job(intent, sequence.result(), self._folder, self._session, request.stream.extents.copy())
+                for request, intent, sequence in zip(requests, intents, written, strict=True)
+            ]
+            answers = await self._worker.run(Store.save, jobs, self._folder)
+            for request, answer in zip(requests, answers, strict=True):
+                if isinstance(answer, Record):
+                    self._journal.record(Kind.SAVED, [request.account.number, answer.rev, request.final])
+            return answers
+
+    async def _expected(self, requests: Sequence[Request]) -> list[str | None]:
+        """Return what each ref must hold: the last checkpoint or nothing; for `force`, whatever it holds now."""
+        held: list[str | None] = [next(iter(request.account.checkpoints[-1:]), None) for request in requests]
+        forced = [place for place, request in enumerate(requests) if request.force]
+        if forced:
+            found = await self._worker.run(Store.holders, [requests[place].account.ref for place in forced])
+            for place, rev in zip(forced, found, strict=True):
+                held[place] = rev
+        return held

@@ -1,0 +1,248 @@
+"""Sessions on disk: the folder, the lock and the journal of each Repository that writes, living or dead."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from attrs import define, field, frozen
+
+from ._files import Breath, lock, make_folders, move_folder, read, sync, sync_folder, translating, write_all, write_new
+from ._formats.account import Account, Intent, begun, intent_from_json, told
+from ._formats.journal import Extents, Kind, Reader, decode_line, encode_body, encode_line, header, seed
+from ._layout import FORMAT, ROOT, segment_name, segment_number
+from .errors import JournalCorrupt, UnsupportedRepository
+
+LIVE: Final = "sessions"
+DONE: Final = "done"
+LOCK: Final = "owner.lock"
+
+
+@define(eq=False)
+class Session:
+    """A session's folder, held through its lock until `close`."""
+
+    id: str
+    path: str
+    _descriptor: int | None
+
+    @property
+    def held(self) -> bool:
+        """Say whether this process holds it."""
+        return self._descriptor is not None
+
+    def close(self) -> None:
+        """Let it go. A forked child closes its copy, too: else the session would outlive its owner."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
+    """Make the folder of a new session, whole or not at all, and hold it."""
+    root = os.path.join(common, ROOT)
+    with translating(root):
+        make_folders(os.path.join(root, LIVE))
+        make_folders(os.path.join(root, "tmp"))
+        _check_format(root)
+        made, path = os.path.join(root, "tmp", id), os.path.join(root, LIVE, id)
+        os.mkdir(made)
+        write_new(os.path.join(made, LOCK), json.dumps(about).encode() + b"\n")
+        descriptor = lock(os.path.join(made, LOCK))
+        sync_folder(made)
+        move_folder(made, path)
+    return Session(id, path, descriptor)
+
+
+def _check_format(root: str) -> None:
+    path = os.path.join(root, "format")
+    try:
+        found = read(path).decode(errors="replace").strip()
+    except FileNotFoundError:
+        found = ""
+    if not found:  # absent, or cut off by a power failure before its content was synced
+        temporary = f"{path}.{os.getpid()}"
+        write_new(temporary, f"{FORMAT}\n".encode())
+        os.replace(temporary, path)
+        sync_folder(root)
+    elif found != FORMAT:
+        raise UnsupportedRepository(root, f"its aexp folder has format {found}", "use a newer aexp")
+
+
+def names(common: str, place: str = LIVE) -> list[str]:
+    """Return the ids of the sessions in *place* (`LIVE` or `DONE`), oldest first: ids begin with their time."""
+    try:
+        return sorted(os.listdir(os.path.join(common, ROOT, place)))
+    except FileNotFoundError:
+        return []
+
+
+def claim(common: str, id: str, place: str = LIVE) -> Session | None:
+    """Take over the session *id* if nobody holds it; None when its owner lives or it is gone."""
+    path = os.path.join(common, ROOT, place, id)
+    with translating(path):
+        descriptor = lock(os.path.join(path, LOCK))
+    return None if descriptor is None else Session(id, path, descriptor)
+
+
+def holder(common: str, id: str) -> str:
+    """Say in words who holds the session *id*."""
+    try:
+        about = json.loads(read(os.path.join(common, ROOT, LIVE, id, LOCK)))
+        return f"process {about['pid']} of {about['user']} on {about['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def retire(common: str, session: Session) -> None:
+    """Put a session whose experiments have all ended away among the done, and let it go."""
+    target = os.path.join(common, ROOT, DONE)
+    with translating(target):
+        make_folders(target)
+        os.utime(session.path)
+        move_folder(session.path, os.path.join(target, session.id))
+    session.close()
+
+
+def forget(session: Session) -> None:
+    """Remove a session in which nothing was ever begun."""
+    shutil.rmtree(session.path, ignore_errors=True)
+    session.close()
+
+
+@frozen
+class Ledger:
+    """What the journal of a session tells: accounts, intents and extents by number, and where it ends."""
+
+    accounts: dict[int, Account] = field(factory=dict)
+    intents: dict[int, tuple[int, Intent]] = field(factory=dict)
+    """The last intent of each experiment whose commit is not known to stand, with its sequence number."""
+    extents: dict[int, Extents] = field(factory=dict)
+    sequence: int = 0
+    segment: int = 0
+
+    def open(self) -> list[Account]:
+        """Return the experiments that were neither saved, discarded nor moved."""
+        return [a for a in self.accounts.values() if a.complete and a.fate in ("", Kind.KEPT)]
+
+    def ended(self) -> bool:
+        """Say whether nothing in the session waits to be saved."""
+        return not self.open()
+
+
+def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
+    """Read the journal in the session folder *path*.
+
+    A torn tail is normal. Raises `JournalCorrupt` for damage in the middle, unless *salvage* keeps what is readable.
+    """
+    accounts: dict[int, Account] = {}
+    intents: dict[int, tuple[int, Intent]] = {}
+    extents: dict[int, Extents] = {}
+    reader, last, breath = Reader(id, salvage=salvage), 0, Breath()
+    with translating(path):
+        for last in segments(path):
+            with open(os.path.join(path, segment_name(last)), "rb") as file:
+                for line in reader.read(last, file):
+                    breath()
+                    _learn(line.kind, line.payload, line.sequence, accounts, intents)
+                    if line.kind in (Kind.POINTS, Kind.FILE):
+                        extents.setdefault(line.payload[0], Extents()).add(last, line.offset, line.length)
+    if reader.damaged is not None and not salvage:
+        raise JournalCorrupt(os.path.join(path, segment_name(reader.damaged[0])), reader.damaged[1])
+    return Ledger(accounts, intents, extents, reader.sequence, last)
+
+
+def _learn(
+    kind: str, payload: Any, sequence: int, accounts: dict[int, Account], intents: dict[int, tuple[int, Intent]]
+) -> None:
+    number = payload[0] if isinstance(payload, list) else 0
+    if kind == Kind.BEGIN:
+        accounts[number] = begun(payload)
+    elif kind == Kind.INTENT:
+        intents[number] = (sequence, intent_from_json(payload))
+    elif number in accounts:
+        accounts[number] = told(accounts[number], kind, payload)
+        if kind == Kind.SAVED:
+            intents.pop(number, None)
+
+
+def segments(path: str) -> list[int]:
+    """Return the numbers of the segments in the session folder *path*, in order."""
+    return sorted(number for name in os.listdir(path) if (number := segment_number(name)) is not None)
+
+
+def read_extents(path: str, id: str, extents: Extents, number: int, until: int | None) -> Iterator[tuple[str, Any]]:
+    """Yield (kind, payload) of the records of experiment *number* that lie in *extents*, up to the sequence *until*.
+
+    Raises `JournalCorrupt` when one of them cannot be read any more.
+    """
+    mark, breath = b",[%d," % number, Breath()
+    for segment, start, stop in extents:
+        file_path, place, checksum = os.path.join(path, segment_name(segment)), start, seed(id, segment)
+        with translating(file_path), open(file_path, "rb") as file:
+            file.seek(start)
+            while place < stop:
+                breath()
+                line = file.readline()
+                if mark in line[:64]:
+                    record = decode_line(line, checksum)
+                    if record is None:
+                        raise JournalCorrupt(file_path, place)
+                    sequence, kind, payload = record
+                    if payload[0] == number and kind in (Kind.POINTS, Kind.FILE) and (until is None or sequence < until):
+                        yield kind, payload
+                if not line:
+                    raise JournalCorrupt(file_path, place)
+                place += len(line)
+
+
+def append(session: Session, ledger: Ledger, records: Sequence[tuple[str, object]]) -> list[int]:
+    """Write *records* to a new segment of a session that has no writer; return their sequence numbers.
+
+    A new segment, because truncating a torn one would destroy evidence and appending to it would hide it.
+    """
+    segment = (segments(session.path) or [0])[-1] + 1
+    known = read_ledger(session.path, session.id, salvage=True) if segment != ledger.segment + 1 else ledger
+    sequence, checksum = known.sequence, seed(session.id, segment)
+    lines, numbers = [header(session.id, segment, sequence)], []
+    for kind, payload in records:
+        sequence += 1
+        numbers.append(sequence)
+        lines.append(encode_line(encode_body(sequence, kind, payload), checksum))
+    path = os.path.join(session.path, segment_name(segment))
+    with translating(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            write_all(descriptor, b"".join(lines))
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_folder(session.path)
+    return numbers
+
+
+def is_alive(common: str, id: str) -> bool:
+    """Say whether the session *id* is held by a living process of a machine that sees this folder."""
+    if not id or not os.path.isdir(os.path.join(common, ROOT, LIVE, id)):
+        return False
+    session = claim(common, id)
+    if session is None:
+        return True
+    session.close()
+    return False
+
+
+def folder(common: str, id: str, place: str = LIVE) -> str:
+    """Return the folder of the session *id*."""
+    return os.path.join(common, ROOT, place, id)
+
+
+def is_live(common: str, session: Session) -> bool:
+    """Say whether *session* stands among those that are not put away."""
+    return session.path == folder(common, session.id)
+
+
+def leftovers(session: Session) -> list[str]:
+    """Return the temporary folders in a dead session's folder."""
+    return [os.path.join(session.path, name) for name in os.listdir(session.path) if name.startswith("capture-")]

@@ -1,0 +1,359 @@
+"""Whole transactions on Git: start experiments from a captured state, save a group of them."""
+
+import base64
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from attrs import define, field, frozen
+
+from . import _git, _sessions
+from ._capture import Watch, snapshot
+from ._files import Breath
+from ._formats.account import Account, Intent
+from ._formats.experiment import Author, folder_files, joined, record, summary, summary_tree
+from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, object_id, parse_tree
+from ._formats.journal import Extents
+from ._formats.journal import Kind as JournalKind
+from ._formats.params import dump_params
+from ._formats.series import Points, collect
+from ._layout import anchor_prefix, anchor_ref, parse_experiment_ref, trash_ref
+from ._lifecycle import Status
+from ._records import read_record
+from ._values import Code, CodeMode, Record, Settings
+from .errors import AexpError, GitError, InvalidName, NameTaken
+
+TREES: Final = 4096
+"""How many parsed trees are remembered; a baseline's root and a few folders are asked for at every save."""
+TRIES: Final = 3
+"""How often a group is written when `git gc` takes something away beneath it."""
+
+
+@frozen
+class Start:
+    """A wish to begin an experiment."""
+
+    name: str
+    baseline: str
+    mode: CodeMode
+    force: bool
+    params: Mapping[str, Any]
+
+
+@frozen
+class Started:
+    """What an experiment starts from."""
+
+    baseline: str
+    code: Code
+    params: str
+    """The text of params.yaml."""
+
+
+@frozen
+class Job:
+    """One commit to make: the intent that stands in a journal at `sequence`, and where its points and files lie."""
+
+    intent: Intent
+    sequence: int
+    folder: str
+    session: str
+    extents: Extents
+
+
+@frozen
+class _Built:
+    """A commit that is ready to be written: its id, its objects, and the record it will be."""
+
+    rev: str
+    objects: Mapping[bytes, tuple[Kind, bytes]]
+    record: Record
+
+
+@define(eq=False)
+class Store:
+    """A repository's writing side; it lives in one thread and never leaves it."""
+
+    handle: _git.Handle
+    author: Author
+    settings: Settings
+    session: _sessions.Session | None = None
+    _trees: "OrderedDict[bytes, dict[bytes, Entry]]" = field(factory=OrderedDict)
+    _watch: Watch = field(factory=Watch)
+    _captured: dict[tuple[str, CodeMode], Code] = field(factory=dict)
+    _anchored: set[tuple[str, str]] = field(factory=set)
+
+    # ---- begin ----
+
+    def open_session(self, id: str, about: Mapping[str, Any]) -> _sessions.Session:
+        """Make this repository's session on disk; raise `ReadOnlyRepository` when nothing can be written."""
+        self.session = _sessions.create(self.handle.common, id, about)
+        return self.session
+
+    def start(self, wishes: Sequence[Start]) -> list[Started | Exception]:
+        """Resolve baselines, check names against refs, and capture the code, once for all *wishes* that share it."""
+        answers: list[Started | Exception] = []
+        commits: dict[str, tuple[str, str] | Exception] = {}
+        seen: dict[tuple[str, CodeMode], Code | Exception] = {}
+        breath = Breath()
+        if self.handle.worktree is not None and not self._watch.unchanged(self.handle):
+            self._captured.clear()
+        for wish in wishes:
+            breath()
+            try:
+                rev, tree = _once(commits, wish.baseline, lambda spec: _git.resolve_commit(self.handle, spec))
+                self._check_free(wish, rev)
+                code = _once(seen, (rev, wish.mode), lambda key, tree=tree: self._code(key[0], tree, key[1]))  # type: ignore[misc]
+                answers.append(Started(rev, code, dump_params(wish.params).decode()))
+            except Exception as error:
+                answers.append(error)
+        return answers
+
+    def _check_free(self, wish: Start, rev: str) -> None:
+        taken = _git.branch_or_tag(self.handle, wish.name)
+        if taken is not None:
+            raise InvalidName("an experiment", wish.name, f"{taken} has it, and every Git command would find that first")
+        found = _git.read_ref(self.handle, f"refs/exps/{rev[:2]}/{rev[2:]}/{wish.name}")
+        if found is not None and not wish.force:
+            raise NameTaken(wish.name, found)
+
+    def _code(self, rev: str, tree: str, mode: CodeMode) -> Code:
+        """Capture the work tree; what was captured of it before holds while no tracked file has changed."""
+        if mode == "none" or self.handle.worktree is None:
+            code = Code("none", tree, False)
+        elif mode == "tracked" and (rev, mode) in self._captured:
+            code = self._captured[rev, mode]
+        else:
+            code = self._captured[rev, mode] = self._take(rev, tree, mode)
+        if (rev, code.tree) not in self._anchored:
+            self._set_anchor(rev, code.tree, rev)
+        return code
+
+    def _take(self, rev: str, tree: str, mode: CodeMode) -> Code:
+        assert self.session is not None
+        taken = snapshot(self.handle, mode, self.settings, self.session.path)
+        try:
+            objects: dict[bytes, tuple[Kind, bytes]] = {}
+            root = edit_tree(bytes.fromhex(tree), taken.edits, self._read_tree, _writer(objects)).hex()
+            code = Code(mode, root, root != tree, taken.skipped)
+            if root != tree and (rev, root) not in self._anchored:
+                anchor = self._anchor_commit(rev, root, objects)
+                contents: dict[bytes, Callable[[], bytes]] = {id: (lambda c=c: c) for id, (_, c) in objects.items()}  # type: ignore[misc]
+                wanted = [*((kind, id) for id, (kind, _) in objects.items()), *((Kind.BLOB, id) for id in taken.blobs)]
+                contents.update(taken.blobs)
+                pack = _git.write_pack(self.handle, wanted, lambda id: contents[id](), self.session.id)
+                self._set_anchor(rev, root, anchor)
+                pack.release()
+            return code
+        finally:
+            taken.discard()
+
+    def _anchor_commit(self, rev: str, root: str, objects: dict[bytes, tuple[Kind, bytes]]) -> str:
+        who = self.author.signatures(int(time.time()))
+        content = encode_commit(bytes.fromhex(root), [bytes.fromhex(rev)], *who, "aexp: captured code\n")
+        return _writer(objects)(Kind.COMMIT, content).hex()
+
+    def _set_anchor(self, rev: str, root: str, target: str) -> None:
+        """Keep a baseline, and the code captured over it, from being collected while experiments are open."""
+        assert self.session is not None
+        ref = anchor_ref(self.session.id, len(self._anchored) + 1)
+        (refused,) = _git.move_refs(self.handle, [_git.Move(ref, target, None)], self.session.path)
+        if refused is not None:
+            raise refused.error or GitError(f"make {ref}", "it exists")
+        self._anchored.add((rev, root))
+
+    # ---- save ----
+
+    def holders(self, refs: Sequence[str]) -> list[str | None]:
+        """Return what each of *refs* holds now."""
+        return [_git.read_ref(self.handle, ref) for ref in refs]
+
+    def save(self, jobs: Sequence[Job], scratch: str) -> list[Record | Exception]:
+        """Make the commits of *jobs*: one pack, one ref each, verified through a fresh handle; durable on return.
+
+        An answer is the record, or why this one was not made: `NameTaken`, or damage. Doing it again with the same
+        jobs gives the same commits and changes nothing.
+        """
+        answers: list[Record | Exception] = [GitError("save", "not tried")] * len(jobs)
+        waiting: dict[int, _Built] = {}
+        breath = Breath()
+        for place, job in enumerate(jobs):
+            breath()
+            try:
+                waiting[place] = self._build(job)
+            except (AexpError, OSError, ValueError) as error:
+                answers[place] = error
+        for left in reversed(range(TRIES)):
+            again: dict[int, _Built] = {}
+            outcome = self._write({place: (jobs[place], built) for place, built in waiting.items()}, scratch)
+            for place, answer in outcome.items():
+                if isinstance(answer, GitError) and left:
+                    again[place] = waiting[place]
+                else:
+                    answers[place] = answer
+            waiting = again
+            if not waiting:
+                break
+        return answers
+
+    def _build(self, job: Job) -> _Built:
+        """Make every object of a commit in memory: a pure function of the journal up to the intent."""
+        intent, metrics, files = job.intent, dict[str, Points](), dict[str, bytes]()
+        for kind, payload in _sessions.read_extents(
+            job.folder, job.session, job.extents, job.intent.number, job.sequence
+        ):
+            if kind == JournalKind.POINTS:
+                collect([payload[1]], metrics)
+            else:
+                files[payload[1]] = base64.b85decode(payload[2])
+        last = summary(metrics)
+        highest = max((max(points.steps) for points in metrics.values()), default=0)
+        tree = summary_tree(last, max(highest, intent.experiment["step"]))
+        objects: dict[bytes, tuple[Kind, bytes]] = {}
+        write = _writer(objects)
+        edits: dict[str, tuple[int, bytes] | None] = {}
+        breath = Breath()
+        for path, parts in folder_files(intent, metrics, tree):
+            breath()
+            edits[f"{intent.folder}/{path}"] = (FILE, write(Kind.BLOB, joined(parts)))
+        for path, content in files.items():
+            edits[path] = (FILE, write(Kind.BLOB, content))
+        root = edit_tree(bytes.fromhex(intent.tree), edits, self._read_tree, write, replace=(intent.folder,))
+        parents = [bytes.fromhex(parent) for parent in intent.parents]
+        commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
+        rev = write(Kind.COMMIT, commit).hex()
+        return _Built(rev, objects, record(rev, intent.ref, intent.experiment, tree, intent.folder))
+
+    def _write(self, group: Mapping[int, tuple[Job, _Built]], scratch: str) -> dict[int, Record | Exception]:
+        """Pack, refs, verification; in this order, so that no ref is ever seen before its objects."""
+        if not group:
+            return {}
+        objects: dict[bytes, tuple[Kind, bytes]] = {}
+        for _, built in group.values():
+            objects.update(built.objects)
+        wanted = [(kind, id) for id, (kind, _) in objects.items()]
+        pack = _git.write_pack(self.handle, wanted, lambda id: objects[id][1], os.path.basename(scratch))
+        try:
+            moves = [self._move(job, built, scratch) for job, built in group.values()]
+            refused = _git.move_refs(self.handle, moves, scratch)
+            fresh = _git.open_handle(self.handle.common)
+            answers: dict[int, Record | Exception] = {}
+            breath = Breath()
+            for (place, (job, built)), refusal in zip(group.items(), refused, strict=True):
+                breath()
+                answers[place] = _verified(fresh, job, built) if refusal is None else self._resolve(job, refusal)
+            return answers
+        finally:
+            pack.release()
+
+    def _move(self, job: Job, built: _Built, scratch: str) -> _git.Move:
+        """Say what the ref must hold; what `force` replaces is kept in the trash first."""
+        intent = job.intent
+        if intent.expected is not None and intent.expected not in intent.parents:
+            found = _git.read_ref(self.handle, intent.ref)
+            if found == intent.expected:
+                name = (parse_experiment_ref(intent.ref) or ("", "unknown"))[1]
+                kept = trash_ref(time.time_ns() // 1_000_000, name)
+                _git.move_refs(self.handle, [_git.Move(kept, found, None)], scratch)
+        return _git.Move(intent.ref, built.rev, intent.expected)
+
+    def _resolve(self, job: Job, refusal: _git.Refused) -> Record | Exception:
+        """Say what a ref that holds something else means: an earlier save of the same experiment, or a lost race."""
+        if refusal.error is not None:
+            return refusal.error
+        ref, id = job.intent.ref, job.intent.experiment["id"]
+        name = (parse_experiment_ref(ref) or ("", ref))[1]
+        if refusal.found is None:
+            return GitError(f"move {ref}", "it was removed meanwhile; save(force=True) makes it again")
+        found = read_record(self.handle, ref, refusal.found, job.intent.folder)
+        if found.id == id and found.status is not Status.RUNNING:
+            return found
+        return NameTaken(name, refusal.found)
+
+    # ---- end ----
+
+    def discard(self, account: Account) -> None:
+        """Take the ref of a discarded experiment's checkpoints away, into the trash."""
+        rev = account.checkpoints[-1]
+        kept = trash_ref(time.time_ns() // 1_000_000, account.name)
+        assert self.session is not None
+        _git.move_refs(self.handle, [_git.Move(kept, rev, None)], self.session.path)
+        if _git.read_ref(self.handle, account.ref) == rev:
+            _git.delete_refs(self.handle, {account.ref: rev})
+
+    def close(self) -> None:
+        """End the session: retire it when all its experiments have ended, else leave it to be recovered."""
+        session, self.session = self.session, None
+        if session is None:
+            return
+        ledger = _sessions.read_ledger(session.path, session.id, salvage=True)
+        if ledger.ended():
+            self.drop_anchors(session.id)
+            if ledger.accounts:
+                _sessions.retire(self.handle.common, session)
+            else:
+                _sessions.forget(session)
+        session.close()
+
+    def adopt_anchors(self, session: str) -> None:
+        """Anchor here what the dead *session* has anchored."""
+        for rev in set(_git.list_refs(self.handle, anchor_prefix(session)).values()):
+            self._set_anchor(rev, session, rev)
+
+    def drop_anchors(self, session: str) -> None:
+        """Delete the anchors of a session whose experiments have all ended."""
+        _git.delete_refs(self.handle, _git.list_refs(self.handle, anchor_prefix(session)))
+
+    def _read_tree(self, id: bytes) -> dict[bytes, Entry]:
+        entries = self._trees.get(id)
+        if entries is None:
+            kind, content = _git.read_object(self.handle, id)
+            if kind is not Kind.TREE:
+                raise GitError(f"read the tree {id.hex()}", "it is no tree")
+            entries = self._trees[id] = parse_tree(content)
+            if len(self._trees) > TREES:
+                self._trees.popitem(last=False)
+        return entries
+
+
+def open_store(path: str, settings: Settings, variables: Mapping[str, str]) -> Store:
+    """Open the repository at *path* for writing; *variables* is the environment, where Git looks for an identity."""
+    handle = _git.open_handle(path)
+    _git.check_program()
+    return Store(handle, _git.identity(handle, variables), settings)
+
+
+def _once(answers: dict[Any, Any], key: Any, find: Callable[[Any], Any]) -> Any:
+    """Find the answer for *key* once; raise the same error to everybody who asks for one that cannot be found."""
+    if key not in answers:
+        try:
+            answers[key] = find(key)
+        except Exception as error:
+            answers[key] = error
+    if isinstance(answers[key], Exception):
+        raise answers[key]
+    return answers[key]
+
+
+def _writer(objects: dict[bytes, tuple[Kind, bytes]]) -> Callable[[Kind, bytes], bytes]:
+    def write(kind: Kind, content: bytes) -> bytes:
+        id = object_id(kind, content)
+        objects[id] = (kind, content)
+        return id
+
+    return write
+
+
+def _verified(fresh: _git.Handle, job: Job, built: _Built) -> Record | Exception:
+    """Read the commit back, object by object, from its ref on."""
+    try:
+        if _git.read_ref(fresh, job.intent.ref) != built.rev:
+            raise GitError(f"verify {job.intent.ref}", "the ref does not hold what was set")
+        for id, expected in built.objects.items():
+            if _git.read_object(fresh, id) != expected:
+                raise GitError(f"verify the object {id.hex()}", "it does not hold what was written")
+    except AexpError as error:
+        return error
+    return built.record

@@ -1,0 +1,198 @@
+"""The values that the public API hands out and takes: frozen, comparable, without behaviour of their own."""
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from os import PathLike
+from typing import Any, Final, Literal, overload
+
+from attrs import field, frozen
+
+from ._lifecycle import Status
+
+StrPath = str | PathLike[str]
+CodeMode = Literal["tracked", "all", "none"]
+OnError = Literal["save", "keep", "discard"]
+
+SECRET_FILES: Final = (
+    ".env",
+    ".env.*",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "*.pfx",
+    "*.kdbx",
+    "id_rsa*",
+    "id_dsa*",
+    "id_ecdsa*",
+    "id_ed25519*",
+    ".netrc",
+    "_netrc",
+    ".git-credentials",
+    ".npmrc",
+    ".pypirc",
+    "credentials",
+    "credentials.json",
+    "secrets.*",
+    "*.keystore",
+)
+"""Names of untracked files that `code="all"` never captures (patterns of `fnmatch`, any case)."""
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What can be chosen for a repository; every default is safe.
+
+    Times are in seconds, sizes in bytes.
+    """
+
+    folder: str = "aexp"
+    """The folder of an experiment's commit that holds aexp's own files."""
+    close_timeout: float = 30.0
+    """How long leaving an `async with` block waits for the disk before it leaves the experiment to `recover()`."""
+    queue_capacity: int = 2**18
+    """How many points may wait to be written before `log_metric` waits and `log_metric_nowait` raises `QueueFull`."""
+    write_interval: float = 0.05
+    """How long points may gather before they are written: what `kill -9` may cost."""
+    sync_interval: float = 1.0
+    """How long written points may wait for a sync: what a power cut may cost without `flush()`."""
+    segment_size: int = 64 * 2**20
+    """The size at which the journal goes on in a new file."""
+    file_limit: int = 10 * 2**20
+    """The largest file that `log_file` takes, and that `code="all"` captures when it is untracked."""
+    capture_limit: int = 100 * 2**20
+    """The most that `code="all"` captures of untracked files in all."""
+    secret_files: tuple[str, ...] = SECRET_FILES
+    """Names of untracked files that are never captured (patterns of `fnmatch`)."""
+
+
+@frozen
+class Failure:
+    """The exception that ended an experiment: its type, its message, and the formatted traceback."""
+
+    type: str
+    message: str
+    traceback: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        """Return the last line of a traceback: `ValueError: boom`."""
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+@frozen
+class Skipped:
+    """A path that was left out of the captured code, and why."""
+
+    path: str
+    reason: str
+
+
+@frozen
+class Code:
+    """The code an experiment started with: the captured tree (a Git tree id), and what was left out of it."""
+
+    mode: CodeMode
+    tree: str
+    changed: bool
+    skipped: tuple[Skipped, ...] = ()
+
+
+@frozen
+class Series:
+    """All points of one metric, ordered by step: `steps` are int64, `values` and `timestamps` float64.
+
+    The three have one length and give their memory through the buffer protocol, so that
+    `numpy.asarray(series.values)` copies nothing. A timestamp is in seconds since 1970, NaN where none was given.
+    """
+
+    steps: "array[int]"
+    values: "array[float]"
+    timestamps: "array[float]"
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.steps)
+
+
+@frozen(kw_only=True)
+class Record:
+    """The saved account of an experiment.
+
+    `metrics` is flat (`record.metrics["train/loss"]`) and holds the last value of each metric, and the `step`;
+    `params` is one nested mapping over all parameter files. `damaged` says why a commit cannot be read; it is
+    None for a sound record.
+    """
+
+    name: str
+    id: str
+    rev: str
+    ref: str
+    baseline: str
+    status: Status
+    error: Failure | None = None
+    tags: tuple[str, ...] = ()
+    message: str = ""
+    created: datetime
+    ended: datetime | None = None
+    duration: float | None = None
+    checkpoints: tuple[str, ...] = ()
+    code: Code | None = None
+    artifacts: tuple[str, ...] = ()
+    damaged: str | None = None
+    params: Mapping[str, Any] = field(factory=dict)
+    params_by_file: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
+    metrics: Mapping[str, Any] = field(factory=dict)
+    metrics_by_file: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
+
+
+class Records(Sequence[Record]):
+    """Records in the order they were asked for."""
+
+    __slots__ = ("_records",)
+
+    def __init__(self, records: Sequence[Record] = ()) -> None:
+        self._records = tuple(records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Records": ...
+    def __getitem__(self, index: int | slice) -> "Record | Records":
+        """Return the record at *index*, or the records of a slice."""
+        return Records(self._records[index]) if isinstance(index, slice) else self._records[index]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the records in order."""
+        return iter(self._records)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare record by record."""
+        return self._records == other._records if isinstance(other, Records) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash by identity of the commits."""
+        return hash(tuple(record.rev for record in self._records))
+
+    def __repr__(self) -> str:
+        """Name the records and their status."""
+        return f"Records([{', '.join(f'{record.name} ({record.status})' for record in self._records)}])"
+
+
+@frozen(kw_only=True)
+class Interrupted:
+    """An experiment that was begun and neither saved nor discarded by its session, which is over.
+
+    `status` is `running` when the process died in the middle, and how it had ended otherwise.
+    """
+
+    name: str
+    id: str
+    ref: str
+    baseline: str
+    status: Status
+    created: datetime
+    session: str

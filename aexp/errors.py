@@ -1,0 +1,216 @@
+"""Every error that aexp raises: one tree, importable from `aexp` itself.
+
+Each error carries its data as attributes, is also the built-in exception it is a kind of, and
+its message names the cause and the remedy.
+
+    AexpError
+    ├── RepositoryNotFound       (FileNotFoundError)   no Git repository at or above the path
+    ├── UnsupportedRepository    (ValueError)          a kind of repository that cannot be used
+    ├── ReadOnlyRepository       (PermissionError)     the repository cannot be written
+    ├── RepositoryClosed         (RuntimeError)        used before `open()` or after `aclose()`
+    ├── NoBaseline               (LookupError)         the baseline names no commit
+    ├── GitNotFound              (FileNotFoundError)   no usable `git` program
+    ├── GitError                 (RuntimeError)        Git refused, for a reason not listed here
+    ├── InvalidName              (ValueError)          a name that Git, DVC or a disk cannot hold
+    ├── NameTaken                (FileExistsError)     another experiment has this name
+    ├── ExperimentNotFound       (LookupError)         no experiment of this name, ref or rev
+    │   └── AmbiguousName                              several experiments have this name
+    ├── InvalidTransition        (RuntimeError)        a call out of order
+    ├── NotOwner                 (RuntimeError)        a live session owns the experiment
+    ├── ForkedError              (RuntimeError)        used in a forked child
+    ├── QueueFull                (RuntimeError)        more points than the disk takes
+    ├── JournalCorrupt           (ValueError)          a journal damaged in the middle
+    ├── JournalFailed            (OSError)             the journal can no longer be written
+    ├── DiskFull                 (OSError)             no space left
+    ├── TooManyOpenFiles         (OSError)             the limit of open files is reached
+    ├── InvalidParams            (ValueError)          parameters that cannot be kept
+    └── UnsafePath               (ValueError)          a path that leaves its place
+"""
+
+import errno
+from collections.abc import Collection
+
+
+class AexpError(Exception):
+    """The root of the tree: catch it to catch everything that aexp itself raises."""
+
+
+class RepositoryNotFound(AexpError, FileNotFoundError):
+    """There is no Git repository at `path` or above it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"no Git repository at {path} or above it; run `git init` there, or pass another path")
+
+
+class UnsupportedRepository(AexpError, ValueError):
+    """The repository at `path` needs `feature`, which aexp cannot use."""
+
+    def __init__(self, path: str, feature: str, remedy: str) -> None:
+        self.path, self.feature = path, feature
+        super().__init__(f"the repository at {path} cannot be used: {feature}; {remedy}")
+
+
+class ReadOnlyRepository(AexpError, PermissionError):
+    """`path`, which an experiment must write, cannot be written; reading still works."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path} cannot be written, so no experiment can start here; check its owner and mount options")
+
+
+class RepositoryClosed(AexpError, RuntimeError):
+    """A repository was used before `open()` or after `aclose()`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"the repository at {path} is not open; use it inside `async with aexp.Repository(...)`")
+
+
+class NoBaseline(AexpError, LookupError):
+    """`baseline` names no commit, so there is nothing for an experiment to start from."""
+
+    def __init__(self, baseline: str, remedy: str = "make a first commit, or pass `baseline=` with a commit") -> None:
+        self.baseline = baseline
+        super().__init__(f"{baseline} names no commit; {remedy}")
+
+
+class GitNotFound(AexpError, FileNotFoundError):
+    """No `git` program of a version that aexp can use is on the PATH."""
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(f"aexp needs the git program, version 2.31 or newer, on the PATH; found {found}")
+
+
+class GitError(AexpError, RuntimeError):
+    """Git refused `action`; `detail` is what it said."""
+
+    def __init__(self, action: str, detail: str) -> None:
+        self.action, self.detail = action, detail
+        super().__init__(f"Git could not {action}: {detail}")
+
+
+class InvalidName(AexpError, ValueError):
+    """`name` cannot be the name of a `kind` (experiment, metric, file, tag): `reason` says why."""
+
+    def __init__(self, kind: str, name: object, reason: str) -> None:
+        self.kind, self.name, self.reason = kind, name, reason
+        super().__init__(f"{name!r} cannot be the name of {kind}: {reason}")
+
+
+class NameTaken(AexpError, FileExistsError):
+    """An experiment called `name` exists on the same baseline; `rev` is its commit, None while it is open."""
+
+    def __init__(self, name: str, rev: str | None) -> None:
+        self.name, self.rev = name, rev
+        holder = "an open experiment" if rev is None else f"the saved experiment {rev[:10]}"
+        super().__init__(
+            f"the name {name!r} is taken by {holder} on the same baseline; choose another name, or pass force=True "
+            "to replace it (what is replaced stays in refs/aexp/trash)"
+        )
+
+
+class ExperimentNotFound(AexpError, LookupError):
+    """No experiment is called `name`."""
+
+    def __init__(self, name: str, remedy: str = "`await repository.experiments()` lists what is there") -> None:
+        self.name = name
+        super().__init__(f"no experiment {name!r}; {remedy}")
+
+
+class AmbiguousName(ExperimentNotFound):
+    """`name` stands on several baselines; `matches` holds the full refs, each of which is accepted."""
+
+    def __init__(self, name: str, matches: Collection[str]) -> None:
+        self.matches = tuple(matches)
+        super().__init__(name, f"it stands on several baselines, pass one of the full refs: {', '.join(self.matches)}")
+
+
+class InvalidTransition(AexpError, RuntimeError):
+    """`action` is not possible in `state`; nothing was changed."""
+
+    def __init__(self, action: str, state: str, remedy: str) -> None:
+        self.action, self.state = action, state
+        super().__init__(f"cannot {action} an experiment that is {state}: {remedy}")
+
+
+class NotOwner(AexpError, RuntimeError):
+    """The experiment `name` belongs to a session that is alive; `holder` says whose it is."""
+
+    def __init__(self, name: str, holder: str) -> None:
+        self.name, self.holder = name, holder
+        super().__init__(f"the experiment {name!r} is held by {holder}; end that program first, or wait for it")
+
+
+class ForkedError(AexpError, RuntimeError):
+    """A forked child used its parent's experiment."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this process was forked from the one that owns the experiment; log from the parent, "
+            "or open a Repository of its own in the child"
+        )
+
+
+class QueueFull(AexpError, RuntimeError):
+    """The queue already holds `capacity` points that are not yet written; the point was not taken."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        super().__init__(
+            f"{capacity} points wait to be written and the disk does not keep up; "
+            "`await log_metric(...)` waits for room, Settings.queue_capacity raises the limit"
+        )
+
+
+class JournalCorrupt(AexpError, ValueError):
+    """The journal segment `path` is damaged at byte `offset` and goes on after it."""
+
+    def __init__(self, path: str, offset: int) -> None:
+        self.path, self.offset = path, offset
+        super().__init__(
+            f"the journal {path} is damaged at byte {offset}, with good records after it; "
+            "nothing was changed; recover(salvage=True) keeps every record that can be read"
+        )
+
+
+class JournalFailed(AexpError, OSError):
+    """The journal cannot be written any more; what was logged since is still in memory."""
+
+    def __init__(self, path: str, cause: OSError) -> None:
+        self.path = path
+        super().__init__(cause.errno, f"the journal {path} cannot be written ({cause.strerror}); free or mend the disk and save again")
+
+
+class DiskFull(AexpError, OSError):
+    """No space is left where `path` should be written; nothing was lost."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(errno.ENOSPC, f"no space left to write {path}; free some and call again, nothing was lost")
+
+
+class TooManyOpenFiles(AexpError, OSError):
+    """The process or the machine has no file descriptor left for `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(errno.EMFILE, f"too many open files to open {path}; close some or raise `ulimit -n`")
+
+
+class InvalidParams(AexpError, ValueError):
+    """Parameters that cannot be kept; `file` and `line` say where, when they come from a file."""
+
+    def __init__(self, reason: str, *, file: str | None = None, line: int | None = None) -> None:
+        self.reason, self.file, self.line = reason, file, line
+        place = "" if file is None else f"{file}{'' if line is None else f':{line}'}: "
+        super().__init__(f"{place}{reason}")
+
+
+class UnsafePath(AexpError, ValueError):
+    """`path` leaves the place it belongs to, or names something that must not be written."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path!r} is not a safe path: {reason}")

@@ -1,0 +1,69 @@
+"""Every check and every tool of the project, by name: `nox -l` lists them, `nox` runs the checks."""
+
+import nox
+
+nox.options.sessions = ["house", "types", "examples", "tests"]
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+
+
+def run_tests(session: nox.Session) -> None:
+    """Install the library and run its tests, or what stands behind `--` instead."""
+    session.install("-e", ".[tests]")
+    elsewhere = ("--ignore=tests/test_examples.py", "--ignore=tests/test_readme.py")
+    session.run("pytest", *(session.posargs or ("-n", "2", "-m", "not slow", *elsewhere)))
+
+
+@nox.session
+def house(session: nox.Session) -> None:
+    """Form and floors: formatting, lint, import contracts, budgets."""
+    session.install("-e", ".[house,tests]")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("lint-imports")
+    session.run("pytest", "-q", "tests/test_house.py")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types inside, complete types at the door."""
+    session.install("-e", ".[types,tests]")
+    session.run("mypy", "aexp", "tests")
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "aexp")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """The README and the examples do what they say."""
+    session.install("-e", ".[examples,tests]")
+    session.run("pytest", "-q", "tests/test_readme.py", "tests/test_examples.py")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """What the library promises; `nox -s tests -- -m slow` runs the long ones."""
+    run_tests(session)
+
+
+@nox.session(python=PYTHONS, default=False)
+def pythons(session: nox.Session) -> None:
+    """The same tests on every Python that is installed here."""
+    run_tests(session)
+
+
+@nox.session(default=False)
+def demo(session: nox.Session) -> None:
+    """Twenty models trained at once, each an experiment of its own, in a repository made for it."""
+    session.install("-q", "-e", ".[examples]")
+    session.run("python", "examples/digits_sweep.py", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """What a call costs, as a ratio to the least it could cost on this machine."""
+    session.install("-e", ".[bench]")
+    session.run("python", "bench/ratios.py", *session.posargs)
