@@ -27,7 +27,7 @@ TRIES: Final = 3
 Edits = dict[str, tuple[int, bytes] | None]
 
 
-@frozen
+@frozen(eq=False)
 class Snapshot:
     """What to lay over the baseline's tree: edits by path, the blobs they need, and what was left out."""
 
@@ -43,7 +43,7 @@ class Snapshot:
             shutil.rmtree(self.quarantine, ignore_errors=True)
 
 
-@define
+@define(eq=False)
 class Watch:
     """Knows whether the tracked files may have changed since they were last captured."""
 

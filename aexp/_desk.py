@@ -37,7 +37,7 @@ class Desk:
         return self._numbers
 
 
-@frozen
+@frozen(eq=False)
 class Options:
     """What `Repository.experiment` was asked for."""
 

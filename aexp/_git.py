@@ -1,6 +1,6 @@
 """The only door to Git: pygit2 handles, the `git` program, packs, refs. Git's errors become ours here."""
 
-import getpass
+import hashlib
 import os
 import re
 import shutil
@@ -14,10 +14,11 @@ from typing import Final
 import pygit2
 from attrs import frozen
 
-from ._files import lock, make_folders, read, remove, sync, sync_folder, translating, write_all, write_new
+from ._files import lock, make_folders, read, remove, sync, sync_folder, translating, write_all, write_many, write_new
 from ._formats.experiment import Author
 from ._formats.gitobjects import Kind
 from ._formats.gitpack import PackEncoder
+from ._machine import user
 from .errors import AexpError, GitError, GitNotFound, NoBaseline, RepositoryNotFound, UnsupportedRepository
 
 OLDEST: Final = (2, 31)
@@ -140,8 +141,8 @@ def identity(handle: Handle, variables: Mapping[str, str]) -> Author:
     def setting(key: str) -> str | None:
         return config[key] if key in config else None
 
-    user, host = getpass.getuser(), socket.gethostname()
-    name, email = setting("user.name") or user, setting("user.email") or f"{user}@{host}"
+    login, host = user(), socket.gethostname()
+    name, email = setting("user.name") or login, setting("user.email") or f"{login}@{host}"
     author = (variables.get("GIT_AUTHOR_NAME") or name, variables.get("GIT_AUTHOR_EMAIL") or email)
     committer = (variables.get("GIT_COMMITTER_NAME") or name, variables.get("GIT_COMMITTER_EMAIL") or email)
     return Author(author, committer, (time.localtime().tm_gmtoff or 0) // 60)
@@ -229,12 +230,23 @@ def read_quarantined(folder: str, id: bytes) -> bytes:
         return pygit2.Odb(folder).read(pygit2.Oid(raw=id))[1]
 
 
-@frozen
+@frozen(eq=False)
 class Pack:
     """A pack that stands in the repository, kept from being collected until `release`."""
 
     path: str
     """Without the ending: `.pack`, `.idx` and `.keep` stand beside each other."""
+    index: bytes
+    """What its index holds."""
+
+    def verify(self) -> None:
+        """Read pack and index back from the disk; raise `GitError` unless they are what was written."""
+        with translating(self.path):
+            content = memoryview(read(f"{self.path}.pack"))
+            checksum = hashlib.sha1(content[:-20], usedforsecurity=False).digest()
+            sound = checksum == content[-20:] == self.index[-40:-20] and read(f"{self.path}.idx") == self.index
+        if not sound:
+            raise GitError(f"verify {self.path}.pack", "it does not hold what was written")
 
     def release(self) -> None:
         """Let Git repack or collect it: its objects are reachable now, or not wanted."""
@@ -253,14 +265,15 @@ def write_pack(handle: Handle, objects: Sequence[tuple[Kind, bytes]], fetch: Cal
     with translating(folder):
         try:
             _write_stream(temporary[0], _pack_chunks(encoder, objects, fetch))
-            _write_stream(temporary[1], [encoder.index()])
+            index = encoder.index()
+            _write_stream(temporary[1], [index])
             path = os.path.join(folder, f"pack-{encoder.checksum}")
             remove(f"{path}.keep")
             write_new(f"{path}.keep", f"aexp {owner}\n".encode())
             os.rename(temporary[0], f"{path}.pack")
             os.rename(temporary[1], f"{path}.idx")
             sync_folder(folder)
-            return Pack(path)
+            return Pack(path, index)
         except BaseException:
             for name in temporary:
                 remove(name)
@@ -291,7 +304,7 @@ def _write_stream(path: str, chunks: Iterable[bytes]) -> None:
         os.close(descriptor)
 
 
-@frozen
+@frozen(eq=False)
 class Move:
     """A ref that shall hold *new* if it holds *expected* now (None: if it does not exist)."""
 
@@ -300,7 +313,7 @@ class Move:
     expected: str | None
 
 
-@frozen
+@frozen(eq=False)
 class Refused:
     """A move that was not made: the ref holds *found*, or could not be locked because of *error*."""
 
@@ -317,11 +330,10 @@ def move_refs(handle: Handle, moves: Sequence[Move], scratch: str) -> list[Refus
     """
     answers: list[Refused | None] = []
     changed: set[str] = set()
+    values = {os.path.join(scratch, f"ref-{place}"): f"{move.new}\n".encode() for place, move in enumerate(moves)}
     with translating(os.path.join(handle.common, "refs")):
-        for place, move in enumerate(moves):
-            value = os.path.join(scratch, f"ref-{place}")
-            remove(value)
-            write_new(value, f"{move.new}\n".encode())
+        write_many(values)
+        for value, move in zip(values, moves, strict=True):
             try:
                 answers.append(_move_ref(handle, move, value, changed))
             except GitError as error:

@@ -24,7 +24,7 @@ ROOT: Final = "aexp"
 FORMAT: Final = "1"
 """The content of `aexp/format`: the version of everything below `aexp/`."""
 
-_REF = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/([^/]+)\Z")
+_REF = r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/([^/]+)\Z"
 
 
 def experiment_ref(baseline: str, name: str) -> str:
@@ -34,7 +34,7 @@ def experiment_ref(baseline: str, name: str) -> str:
 
 def parse_experiment_ref(ref: str) -> tuple[str, str] | None:
     """Return (baseline, name) of an experiment's *ref*; None for any other ref."""
-    match = _REF.match(ref)
+    match = re.match(_REF, ref)
     return None if match is None else (match[1] + match[2], match[3])
 
 

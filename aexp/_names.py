@@ -10,12 +10,12 @@ from .errors import InvalidName, UnsafePath
 
 # Only Git's own `check-ref-format` (https://git-scm.com/docs/git-check-ref-format) forces most of this; the rest
 # keeps a name usable as a revision, as an option's value in a shell and as a file on every system.
-_FORBIDDEN = re.compile(r"[/~^:?*\[\\]|\.\.|@\{|\A[-.]|\.\Z|\.lock\Z", re.IGNORECASE)
-_HEX_ID = re.compile(r"[0-9a-f]{4,40}", re.IGNORECASE)
-_PSEUDO_REF = re.compile(r"HEAD|[A-Z_]+_HEAD|EXEC_.*")
+_FORBIDDEN = r"(?i)[/~^:?*\[\\]|\.\.|@\{|\A[-.]|\.\Z|\.lock\Z"
+_HEX_ID = r"(?i)[0-9a-f]{4,40}"
+_PSEUDO_REF = r"HEAD|[A-Z_]+_HEAD|EXEC_.*"
 # Folders that DVC keeps below refs/exps/, and its word for the work tree (dvc/repo/experiments/refs.py).
 _RESERVED = frozenset({"@", "head", "workspace", "apply", "celery", "exec", "temp", "stash"})
-_DEVICE = re.compile(r"(?:con(?:in\$|out\$)?|prn|aux|nul|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\.|\Z)", re.IGNORECASE)
+_DEVICE = r"(?i)(?:con(?:in\$|out\$)?|prn|aux|nul|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\.|\Z)"
 
 _KINDS = {
     "Cc": "a control character",
@@ -48,20 +48,20 @@ def _experiment_fault(name: str) -> str | None:
             return f"it contains {kind} (U+{ord(character):04X}); join words with `-` or `_`"
     if len(name.encode()) > 200:
         return f"it is {len(name.encode())} bytes long in UTF-8, and 200 is the limit"
-    found = _FORBIDDEN.search(name)
+    found = re.search(_FORBIDDEN, name)
     if found is not None:
         return f"Git allows no {found[0]!r} at position {found.start()}; letters, digits, `-`, `_` and `.` are safe"
-    if _HEX_ID.fullmatch(name):
+    if re.fullmatch(_HEX_ID, name):
         return "it looks like the id of a commit; add a letter after f, or a `-`"
-    if name.casefold() in _RESERVED or _PSEUDO_REF.fullmatch(name):
+    if name.casefold() in _RESERVED or re.fullmatch(_PSEUDO_REF, name):
         return "Git or DVC uses this word for something else; add a word to it"
-    if _DEVICE.match(name):
+    if re.match(_DEVICE, name):
         return "Windows keeps this word for a device, so nobody could fetch the experiment there; add a word before it"
     return None
 
 
 # A control character, half of a surrogate pair, or a segment that is empty, `.` or `..`: one search per logged name.
-_BAD_METRIC = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|(?:\A|/)\.{0,2}(?=/|\Z)")
+_BAD_METRIC = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|(?:\A|/)\.{0,2}(?=/|\Z)"
 
 
 def check_metric_name(name: object) -> str:
@@ -74,7 +74,7 @@ def check_metric_name(name: object) -> str:
         raise TypeError(f"the name of a metric must be a str, not {type(name).__name__}")
     if len(name) > 255:
         raise InvalidName("a metric", name, f"it is {len(name)} characters long, and 255 is the limit")
-    found = _BAD_METRIC.search(name)
+    found = re.search(_BAD_METRIC, name)
     if found is None:
         return name
     if not name:
@@ -85,8 +85,8 @@ def check_metric_name(name: object) -> str:
     raise InvalidName("a metric", name, "a part between slashes is empty, `.` or `..`")
 
 
-_UNSAFE_IN_FILES = re.compile(r"""[%\\:*?"<>|]|\A\.|[ .]\Z|~(?=[0-9])""")
-_CUT = re.compile(r"%[0-9a-f]{40}\Z")
+_UNSAFE_IN_FILES = r"""[%\\:*?"<>|]|\A\.|[ .]\Z|~(?=[0-9])"""
+_CUT = r"%[0-9a-f]{40}\Z"
 
 
 def metric_file(name: str) -> str:
@@ -103,9 +103,9 @@ def metric_file(name: str) -> str:
 
 def _file_segment(segment: str, name: str, *, folder: bool) -> str:
     """One segment of `metric_file(name)`; a long one is cut and told apart by the hash of the whole name."""
-    marks = {found.start() for found in _UNSAFE_IN_FILES.finditer(segment)}
+    marks = {found.start() for found in re.finditer(_UNSAFE_IN_FILES, segment)}
     marks.update(at for at, char in enumerate(segment) if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp"))
-    if _DEVICE.match(segment):
+    if re.match(_DEVICE, segment):
         marks.add(0)
     if folder and segment.lower().endswith(".tsv"):
         marks.add(len(segment) - 4)
@@ -114,7 +114,7 @@ def _file_segment(segment: str, name: str, *, folder: bool) -> str:
         marks.update(at for at, char in enumerate(segment) if not char.isascii())
         encoded = _percent_encoded(segment, marks)
     # What merely looks like a cut name is cut too: otherwise it could be the path of another metric.
-    if len(encoded.encode()) > 200 or _CUT.search(encoded):
+    if len(encoded.encode()) > 200 or re.search(_CUT, encoded):
         digest = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
         return f"{encoded.encode()[:120].decode(errors='ignore')}%{digest}"
     return encoded
@@ -149,7 +149,7 @@ def check_tag(tag: object) -> str:
 # What aexp itself writes below an experiment's folder (_layout.py).
 _OWN_FILES = ("dvc.yaml", "params.yaml", "metrics.json", "experiment.json", "plots/metrics")
 # Short names that NTFS gives to `.git`, `.gitmodules` and the like: git~1, gitmod~1, gi7eba~1.
-_SHORT_NAME = re.compile(r"gi[^~]{0,6}~[0-9].*")
+_SHORT_NAME = r"gi[^~]{0,6}~[0-9].*"
 
 
 def check_file_path(path: str | os.PathLike[str], *, folder: str) -> str:
@@ -183,7 +183,7 @@ def _path_fault(text: str, segments: list[str]) -> str | None:
     if any(len(segment.encode()) > 255 for segment in segments):
         return "a part of it is longer than 255 bytes, which no disk can hold"
     bare = [_undisguised(segment) for segment in segments]
-    if any(segment in (".git", ".gitmodules") or _SHORT_NAME.fullmatch(segment) for segment in bare):
+    if any(segment in (".git", ".gitmodules") or re.fullmatch(_SHORT_NAME, segment) for segment in bare):
         return "Git keeps its own files under this name"
     for parent, child in pairwise(bare):
         if parent == ".dvc" and (child.startswith("config") or child == "tmp"):

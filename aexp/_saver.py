@@ -20,7 +20,7 @@ GROUP: Final = 128 * 2**20
 """What a group may weigh: an experiment weighs a mebibyte and ten times its bytes in the journal (memory while it is built)."""
 
 
-@frozen
+@frozen(eq=False)
 class Request:
     """One commit that is wanted: the final one of an experiment, or a checkpoint."""
 

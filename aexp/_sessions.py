@@ -111,7 +111,7 @@ def forget(session: Session) -> None:
     session.close()
 
 
-@frozen
+@frozen(eq=False)
 class Ledger:
     """What the journal of a session tells: accounts, intents and extents by number, and where it ends."""
 

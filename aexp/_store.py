@@ -19,7 +19,7 @@ from ._formats.journal import Extents
 from ._formats.journal import Kind as JournalKind
 from ._formats.params import dump_params
 from ._formats.series import Points, collect
-from ._layout import anchor_prefix, anchor_ref, parse_experiment_ref, trash_ref
+from ._layout import METRICS, anchor_prefix, anchor_ref, parse_experiment_ref, trash_ref
 from ._lifecycle import Status
 from ._records import read_record
 from ._values import Code, CodeMode, Record, Settings
@@ -31,7 +31,7 @@ TRIES: Final = 3
 """How often a group is written when `git gc` takes something away beneath it."""
 
 
-@frozen
+@frozen(eq=False)
 class Start:
     """A wish to begin an experiment."""
 
@@ -42,7 +42,7 @@ class Start:
     params: Mapping[str, Any]
 
 
-@frozen
+@frozen(eq=False)
 class Started:
     """What an experiment starts from."""
 
@@ -52,7 +52,7 @@ class Started:
     """The text of params.yaml."""
 
 
-@frozen
+@frozen(eq=False)
 class Job:
     """One commit to make: the intent that stands in a journal at `sequence`, and where its points and files lie."""
 
@@ -63,12 +63,14 @@ class Job:
     extents: Extents
 
 
-@frozen
+@frozen(eq=False)
 class _Built:
     """A commit that is ready to be written: its id, its objects, and the record it will be."""
 
     rev: str
     objects: Mapping[bytes, tuple[Kind, bytes]]
+    summary: bytes
+    """The id of metrics.json."""
     record: Record
 
 
@@ -224,7 +226,9 @@ class Store:
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        return _Built(rev, objects, record(rev, intent.ref, intent.experiment, tree, intent.folder))
+        measured = edits[f"{intent.folder}/{METRICS}"]
+        assert measured is not None
+        return _Built(rev, objects, measured[1], record(rev, intent.ref, intent.experiment, tree, intent.folder))
 
     def _write(self, group: Mapping[int, tuple[Job, _Built]], scratch: str) -> dict[int, Record | Exception]:
         """Pack, refs, verification; in this order, so that no ref is ever seen before its objects."""
@@ -237,6 +241,7 @@ class Store:
         pack = _git.write_pack(self.handle, wanted, lambda id: objects[id][1], os.path.basename(scratch))
         try:
             moves = [self._move(job, built, scratch) for job, built in group.values()]
+            pack.verify()
             refused = _git.move_refs(self.handle, moves, scratch)
             fresh = _git.open_handle(self.handle.common)
             answers: dict[int, Record | Exception] = {}
@@ -347,12 +352,12 @@ def _writer(objects: dict[bytes, tuple[Kind, bytes]]) -> Callable[[Kind, bytes],
 
 
 def _verified(fresh: _git.Handle, job: Job, built: _Built) -> Record | Exception:
-    """Read the commit back, object by object, from its ref on."""
+    """Follow the ref, as any Git would: to the commit and the summary, whose pack was read back whole before."""
     try:
         if _git.read_ref(fresh, job.intent.ref) != built.rev:
             raise GitError(f"verify {job.intent.ref}", "the ref does not hold what was set")
-        for id, expected in built.objects.items():
-            if _git.read_object(fresh, id) != expected:
+        for id in (bytes.fromhex(built.rev), built.summary):
+            if _git.read_object(fresh, id) != built.objects[id]:
                 raise GitError(f"verify the object {id.hex()}", "it does not hold what was written")
     except AexpError as error:
         return error

@@ -12,6 +12,7 @@ from scratch import folder, make_repository
 import aexp
 
 PROC = Path("/proc/self")
+POOL = 8  # the pool of threads for the whole process starts its threads when they are first needed
 
 
 @frozen
@@ -33,12 +34,14 @@ class Usage:
         return cls(len(tasks), children, len(list((PROC / "fd").iterdir())), resident)
 
     def since(self, before: "Usage", count: int, what: str) -> list[Figure]:
-        """The difference for each of `count` experiments."""
+        """What `count` experiments have added."""
         return [
-            Figure(f"threads for each {what}", (self.threads - before.threads) / count, "", at_most=0),
-            Figure(f"children for each {what}", (self.children - before.children) / count, "", at_most=0),
-            Figure(f"descriptors for each {what}", (self.descriptors - before.descriptors) / count, "", at_most=0),
-            Figure(f"memory for each {what}", (self.bytes - before.bytes) / count / 1024, "KB", at_most=12),
+            Figure(f"threads added by {count:,} {what}", self.threads - before.threads, "", at_most=POOL),
+            Figure(f"children added by {count:,} {what}", self.children - before.children, "", at_most=0),
+            Figure(f"descriptors added by {count:,} {what}", self.descriptors - before.descriptors, "", at_most=0),
+            Figure(
+                f"memory for each of {count:,} {what}", (self.bytes - before.bytes) / count / 1024, "KB", at_most=12
+            ),
         ]
 
 
@@ -64,10 +67,9 @@ async def hold(path: Path, count: int) -> list[Figure]:
         logged = Usage.now()
         for experiment in [*held, first]:
             await experiment.discard()
-    kilo = f"{count:,}"
     return [
-        *opened.since(before, count, f"of {kilo} open experiments"),
-        *logged.since(before, count, f"of {kilo} that have logged 20 points"),
+        *opened.since(before, count, "open experiments"),
+        *logged.since(before, count, "that have logged 20 points"),
     ]
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from figures import Figure, percentile
 from scratch import folder, make_repository
@@ -15,6 +17,8 @@ import aexp
 TICK = 0.001
 POINTS = 100
 Start = Callable[[int], "AbstractAsyncContextManager[aexp.Experiment | None]"]
+
+Work = Callable[[Start, int], Coroutine[Any, Any, None]]
 
 
 async def tick(lateness: list[float]) -> None:
@@ -51,13 +55,13 @@ def nothing(_number: int) -> AbstractAsyncContextManager[None]:
     return nullcontext()
 
 
-async def lateness_beside(work: Awaitable[object]) -> list[float]:
+async def lateness_beside(work: Callable[[], Awaitable[object]]) -> list[float]:
     """How late the ticker was, tick by tick, while `work` was going on."""
     lateness: list[float] = []
     ticker = asyncio.create_task(tick(lateness))
     await asyncio.sleep(0.1)
     lateness.clear()
-    await work
+    await work()
     await asyncio.sleep(0.01)
     ticker.cancel()
     return lateness
@@ -72,17 +76,24 @@ def figures(name: str, lateness: list[float], *, held: bool) -> list[Figure]:
     ]
 
 
+async def start_all(work: Work, start: Start, count: int) -> None:
+    """Work in `count` tasks."""
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(count):
+            tasks.create_task(work(start, number))
+
+
 async def watch(path: Path, count: int) -> list[Figure]:
     """The ticker beside nothing, beside tasks that only sleep, and beside the same tasks with an experiment each."""
-    result = figures("beside an idle loop", await lateness_beside(asyncio.sleep(3)), held=False)
+    result = figures("beside an idle loop", await lateness_beside(lambda: asyncio.sleep(3)), held=False)
     for name, work in {"paced": work_paced, "all at once": work_at_once}.items():
         async with aexp.Repository(path) as repository:
 
             def experiment(number: int, name: str = name, repository: aexp.Repository = repository) -> aexp.Experiment:
                 return repository.experiment(f"{name.replace(' ', '-')}-{number}", params={"seed": number})
 
-            sleeping = await lateness_beside(asyncio.gather(*(work(nothing, number) for number in range(count))))
-            working = await lateness_beside(asyncio.gather(*(work(experiment, number) for number in range(count))))
+            sleeping = await lateness_beside(partial(start_all, work, nothing, count))
+            working = await lateness_beside(partial(start_all, work, experiment, count))
         result += figures(f"beside {count:,} tasks without aexp, {name}", sleeping, held=False)
         result += figures(f"beside {count:,} experiments, {name}", working, held=True)
     return result

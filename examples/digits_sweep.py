@@ -156,10 +156,10 @@ async def main(path: Path) -> int:
     async with aexp.Repository(path) as repository:
         await sweep(repository)
         seconds = time.perf_counter() - start
-        table = await repository.experiments(baseline="HEAD", sort="-metrics.accuracy")
-        records = [record for record in table if "digits" in record.tags]
-        best = await repository.best("accuracy", mode="max", where="status == 'finished'")
+        records = [record for record in await repository.experiments(baseline="HEAD") if "digits" in record.tags]
     after = state(path)
+    records.sort(key=lambda record: record.metrics["accuracy"], reverse=True)
+    best = next(record for record in records if record.status is aexp.Status.FINISHED)
 
     print_records(records)
     print(f"\n{len(records)} experiments in {seconds:.1f} s")

@@ -21,7 +21,7 @@ FORMAT: Final = 1
 """The version of experiment.json."""
 
 
-@frozen
+@frozen(eq=False)
 class Author:
     """Who makes the commits: author, committer (name and e-mail each) and the minutes east of UTC."""
 

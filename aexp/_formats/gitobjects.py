@@ -23,15 +23,15 @@ _WORDS: Final = (b"", b"commit", b"tree", b"blob")
 _COPIED: Final = 1 << 16
 """From this size on, a content is not copied behind its header to be hashed."""
 _NAMED_MODES: Final = {mode: b"%o " % mode for mode in (FILE, EXECUTABLE, SYMLINK, GITLINK, FOLDER)}
-_TREE_ENTRY: Final = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
+_TREE_ENTRY: Final = rb"(?s)([0-7]+) ([^\0]+)\0(.{20})"
 _CRUD: Final = ",:;<>\"\\'" + "".join(map(chr, range(33)))
 """What Git strips from both ends of a name or an address (`crud()` in its ident.c)."""
 _FORBIDDEN_INSIDE: Final = str.maketrans("", "", "<>\n\0")
 _LAST_OFFSET: Final = 99 * 60 + 59
 _NOWHERE: Final = frozenset({b"", b".", b".."})
-_GIT_FOLDER: Final = re.compile(rb"(?:\.git|git~1)[ .]*(?::.*)?", re.DOTALL | re.IGNORECASE)
+_GIT_FOLDER: Final = rb"(?si)(?:\.git|git~1)[ .]*(?::.*)?"
 """What `git fsck` calls `hasDotgit`: names under which Windows and macOS find the folder `.git`."""
-_TRAILER: Final = re.compile(r"([A-Za-z0-9-]+)[ \t]*:(.*)")
+_TRAILER: Final = r"([A-Za-z0-9-]+)[ \t]*:(.*)"
 
 
 class Kind(IntEnum):
@@ -69,7 +69,7 @@ def parse_tree(content: bytes) -> dict[bytes, Entry]:
     """Return the entries of a tree by name, in the order they stand in; raise `ValueError` if it is damaged."""
     entries: dict[bytes, Entry] = {}
     size = 0
-    for mode, name, oid in _TREE_ENTRY.findall(content):
+    for mode, name, oid in re.findall(_TREE_ENTRY, content):
         entries[name] = Entry(name, int(mode, 8), oid)
         size += len(mode) + len(name) + 22  # a space, a NUL and the id
     if size != len(content):
@@ -206,7 +206,7 @@ def trailers(message: str) -> dict[str, str]:
     for line in paragraphs[-1].split("\n") if len(paragraphs) > 1 else ():
         if key and line[:1] in (" ", "\t"):
             found[key] = f"{found[key]} {line.strip()}".strip()
-        elif match := _TRAILER.fullmatch(line):
+        elif match := re.fullmatch(_TRAILER, line):
             key = match[1]
             found[key] = match[2].strip()
         else:
@@ -306,7 +306,7 @@ def _segment(part: str, path: str) -> bytes:
         raise UnsafePath(path, "it holds a surrogate that stands for no byte") from None
     if name in _NOWHERE or "\0" in part:
         raise UnsafePath(path, "a part of it is empty, `.`, `..` or holds a NUL")
-    if _GIT_FOLDER.fullmatch(name):
+    if re.fullmatch(_GIT_FOLDER, name):
         raise UnsafePath(path, "a part of it is Git's own folder, on some file system")
     return name
 

@@ -87,19 +87,19 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 # tomllib takes time that grows with the square of the number of parts of a dotted key.
 _PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
-_DEEP_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*+(?:{_PART}\.[ \t]*+){{{DEPTH}}}", re.MULTILINE)
-_TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)\Z")
+_DEEP_KEY = rf"(?m)(?:^|[\[{{,])[ \t]*+(?:{_PART}\.[ \t]*+){{{DEPTH}}}"
+_TOML_LINE = r"\(at line (\d+), column \d+\)\Z"
 
 
 def _load_toml(text: str) -> object:
-    deep = _DEEP_KEY.search(text)
+    deep = re.search(_DEEP_KEY, text)
     if deep is not None:
         line = text.count("\n", 0, deep.start()) + 1
         raise InvalidParams(f"not usable as TOML: a key of more than {DEPTH} parts", line=line)
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        found = _TOML_LINE.search(str(error))
+        found = re.search(_TOML_LINE, str(error))
         raise InvalidParams(f"not usable as TOML: {error}", line=int(found[1]) if found else None) from error
 
 

@@ -26,7 +26,7 @@ DECIMAL_BITS = 2_000
 
 _ATOMS = frozenset({int, float, bool, type(None)})
 _BYTES = (bytes, bytearray, memoryview)
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_NO_TEXT = "[\0\ud800-\udfff]"
 
 
 def plain(params: object) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class _Walk:
         return value
 
     def _text(self, text: str) -> str:
-        found = None if text.isascii() and "\0" not in text else _NO_TEXT.search(text)
+        found = None if text.isascii() and "\0" not in text else re.search(_NO_TEXT, text)
         if found is not None:
             self._refuse(f"contains U+{ord(found[0]):04X}, which no parameter file can hold; log such data as a file")
         return text

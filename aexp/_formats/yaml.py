@@ -41,7 +41,7 @@ A file of 10 MB with a million values, each under a key, is just below it.
 """
 
 # Text that YAML 1.1 and 1.2 both read as text without quotes: a whitelist, because the two differ on much else.
-_UNQUOTED = re.compile(r"[A-Za-z](?:[A-Za-z0-9_./ -]*[A-Za-z0-9_./-])?")
+_UNQUOTED = r"[A-Za-z](?:[A-Za-z0-9_./ -]*[A-Za-z0-9_./-])?"
 _NOT_TEXT = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf", "infinity"})
 _STR = Tag(suffix="tag:yaml.org,2002:str")
 
@@ -102,7 +102,7 @@ def _scalar(text: str, *, quoted: bool) -> Event:
 
 def _needs_quotes(text: str) -> bool:
     """Whether a reader of either YAML might take the text for something else, or for other text."""
-    return _UNQUOTED.fullmatch(text) is None or text.lower() in _NOT_TEXT
+    return re.fullmatch(_UNQUOTED, text) is None or text.lower() in _NOT_TEXT
 
 
 def _number_or_word(value: object) -> str:
@@ -163,7 +163,7 @@ class _GuardedParser(Parser):
     """The parser, counting what it hands out: a bomb is refused at the event that is too much, before it is built."""
 
     # Python refuses to read so many digits, except in base 60 (YAML 1.1), where it would take minutes.
-    _LONG_NUMBER = re.compile(r"[-+]?[0-9][0-9_:.]{4300}")
+    _LONG_NUMBER = r"[-+]?[0-9][0-9_:.]{4300}"
 
     def __init__(self, loader: Any) -> None:
         super().__init__(loader)
@@ -175,7 +175,7 @@ class _GuardedParser(Parser):
         """The next event, unless it is one too many."""
         event = super().get_event()
         if isinstance(event, ScalarEvent):
-            if (event.implicit[0] or event.tag) and self._LONG_NUMBER.match(event.value):
+            if (event.implicit[0] or event.tag) and re.match(self._LONG_NUMBER, event.value):
                 self._refuse("a number has more than 4300 digits", event)
             self._count(10 + len(event.value), event)
             if event.anchor is not None:
