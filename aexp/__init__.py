@@ -1,9 +1,9 @@
 """Experiment tracking on Git, native to asyncio: parameters, metrics and code of every experiment in a commit of its own.
 
-    async with aexp.Repository(".") as repository:
-        async with repository.experiment("lr-0.1", params={"lr": 0.1}) as experiment:
-            await experiment.log_metric("loss", 0.5, step=0)
-        print(experiment.record.rev)
+async with aexp.Repository(".") as repository:
+    async with repository.experiment("lr-0.1", params={"lr": 0.1}) as experiment:
+        await experiment.log_metric("loss", 0.5, step=0)
+    print(experiment.record.rev)
 """
 
 from . import errors as errors

@@ -383,7 +383,8 @@ class Experiment(Intake):
     # ---- inside ----
 
     def _here(self) -> tuple[Account, Desk]:
-        assert self._account is not None and self._desk is not None
+        assert self._account is not None
+        assert self._desk is not None
         return self._account, self._desk
 
     async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
@@ -406,5 +407,7 @@ def _rendered(_: Store, params: Mapping[str, Any]) -> str:
 def _parameters(params: object, more: Mapping[str, Any], file: object, overrides: Sequence[str]) -> dict[str, Any]:
     """Return what `set_params` was given as one plain mapping."""
     if file is not None or overrides:
-        raise NotImplementedError("parameter files of the tree cannot be edited yet; pass a mapping without file= and overrides=")
+        raise NotImplementedError(
+            "parameter files of the tree cannot be edited yet; pass a mapping without file= and overrides="
+        )
     return merge({} if params is None else plain(params), plain(more))

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from .errors import AexpError, DiskFull, ReadOnlyRepository, TooManyOpenFiles
@@ -128,10 +128,8 @@ def move_folder(source: str, target: str) -> None:
 
 def remove(path: str) -> None:
     """Remove the file *path* if it is there."""
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def read(path: str) -> bytes:

@@ -169,7 +169,8 @@ class Journal:
                 asyncio.run(self._write_forever())
             except BaseException as error:  # nobody else hears this thread
                 self._refusal, self.limit = JournalFailed(self._folder, OSError(0, repr(error))), 0
-                for future in (self._ready, *self._barriers, *self._waiters):
+                waiting: tuple[Future[Any], ...] = (self._ready, *self._barriers, *self._waiters)
+                for future in waiting:
                     _fail(future, self._refusal)
 
     async def _write_forever(self) -> None:

@@ -39,7 +39,7 @@ def packages_digest() -> str:
 
     (`NAME-VERSION.dist-info`, PEP 376; `importlib.metadata` would read every file, and costs more to import than we do.)
     """
-    breath, names = Breath(), set()
+    breath, names = Breath(), set[str]()
     for place in sys.path:
         breath()
         with suppress(OSError):

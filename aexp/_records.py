@@ -12,10 +12,11 @@ from ._formats.experiment import commit_id, damaged_record, foreign_record, pars
 from ._formats.gitobjects import FOLDER, Commit, Entry, Kind, parse_commit, parse_tree
 from ._formats.params import load_params
 from ._formats.series import parse_tsv
-from ._git import Handle, list_refs, read_object
+from ._git import Handle, read_object
 from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, PIPELINE, SERIES, parse_experiment_ref
 from ._lifecycle import Status
 from ._names import metric_file
+from ._refs import list_refs
 from ._values import Record, Series
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError, InvalidParams
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from . import _git, _sessions
+from . import _packs, _refs, _sessions
 from ._formats.account import Account, intent_to_json
 from ._formats.experiment import intend, moment, summary
 from ._formats.journal import Extents, Kind
@@ -34,21 +34,19 @@ class Found:
 
 def interrupted(store: Store) -> list[Interrupted]:
     """Return the open experiments of dead sessions, and those our own session has kept."""
-    found = []
-    for id in _sessions.names(store.handle.common):
-        for account in _open_accounts(store, id):
-            found.append(
-                Interrupted(
-                    name=account.name,
-                    id=account.id,
-                    ref=account.ref,
-                    baseline=account.baseline,
-                    status=account.status,
-                    created=moment(account.created),
-                    session=id,
-                )
-            )
-    return found
+    return [
+        Interrupted(
+            name=account.name,
+            id=account.id,
+            ref=account.ref,
+            baseline=account.baseline,
+            status=account.status,
+            created=moment(account.created),
+            session=id,
+        )
+        for id in _sessions.names(store.handle.common)
+        for account in _open_accounts(store, id)
+    ]
 
 
 def _open_accounts(store: Store, id: str) -> list[Account]:
@@ -96,7 +94,7 @@ def recover(store: Store, *, salvage: bool) -> list[Record]:
 
 def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Record]:
     """Finish what was being saved, save what was open, and retire the session. Done again, it changes nothing."""
-    _git.sweep_locks(store.handle, session.path)
+    _refs.sweep_locks(store.handle, session.path)
     saved, _ = _save(store, session, ledger, _pending(session, ledger))
     ledger = _ledger(session, salvage=True)
     rest = [_ended(account) for account in ledger.open()]
@@ -178,7 +176,7 @@ def _save(
 
 def _put_away(store: Store, session: Session) -> None:
     """Remove what a dead session left in Git, and retire it."""
-    _git.sweep_packs(store.handle, session.id)
+    _packs.sweep_packs(store.handle.common, session.id)
     store.drop_anchors(session.id)
     for folder in _sessions.leftovers(session):
         shutil.rmtree(folder, ignore_errors=True)
@@ -260,4 +258,3 @@ def leave(store: Store, found: Found) -> None:
 def release(_: Store, found: Found) -> None:
     """Let the session go again, when the resuming failed."""
     found.session.close()
-

@@ -59,7 +59,7 @@ class Repository:
         """
         if self._reader is not None:
             return self
-        path, settings, variables = os.path.abspath(self._path), self._settings, dict(os.environ)
+        path, settings, variables = self._path, self._settings, dict(os.environ)
         reader = Worker("aexp-read", lambda: open_handle(path))
         writer = Worker("aexp-git", lambda: open_store(path, settings, variables))
         try:
@@ -344,7 +344,14 @@ def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
 
 def _options_of(account: Account) -> Options:
     return Options(
-        account.name, account.params, account.baseline, account.code.mode, account.tags, account.message, "save", account.force
+        account.name,
+        account.params,
+        account.baseline,
+        account.code.mode,
+        account.tags,
+        account.message,
+        "save",
+        account.force,
     )
 
 
@@ -388,4 +395,3 @@ def _history(handle: Handle, name: str, metric: str | None, folder: str) -> dict
 
 def _file(handle: Handle, name: str, path: str) -> bytes:
     return _records.read_file(handle, _records.find(handle, name)[1], path)
-

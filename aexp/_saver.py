@@ -34,7 +34,9 @@ class Request:
 class Saver:
     """The one place where commits of living experiments are made."""
 
-    def __init__(self, worker: Worker[Store], journal: Journal, author: Author, settings: Settings, folder: str, session: str) -> None:
+    def __init__(
+        self, worker: Worker[Store], journal: Journal, author: Author, settings: Settings, folder: str, session: str
+    ) -> None:
         self._worker, self._journal, self._author, self._settings = worker, journal, author, settings
         self._folder, self._session = folder, session
         self._lock = anyio.Lock()

@@ -190,7 +190,11 @@ def read_extents(path: str, id: str, extents: Extents, number: int, until: int |
                     if record is None:
                         raise JournalCorrupt(file_path, place)
                     sequence, kind, payload = record
-                    if payload[0] == number and kind in (Kind.POINTS, Kind.FILE) and (until is None or sequence < until):
+                    if (
+                        payload[0] == number
+                        and kind in (Kind.POINTS, Kind.FILE)
+                        and (until is None or sequence < until)
+                    ):
                         yield kind, payload
                 if not line:
                     raise JournalCorrupt(file_path, place)

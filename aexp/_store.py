@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from . import _git, _sessions
+from . import _git, _packs, _refs, _sessions
 from ._capture import Watch, snapshot
 from ._files import Breath
 from ._formats.account import Account, Intent
@@ -116,7 +116,9 @@ class Store:
     def _check_free(self, wish: Start, rev: str) -> None:
         taken = _git.branch_or_tag(self.handle, wish.name)
         if taken is not None:
-            raise InvalidName("an experiment", wish.name, f"{taken} has it, and every Git command would find that first")
+            raise InvalidName(
+                "an experiment", wish.name, f"{taken} has it, and every Git command would find that first"
+            )
         found = _git.read_ref(self.handle, f"refs/exps/{rev[:2]}/{rev[2:]}/{wish.name}")
         if found is not None and not wish.force:
             raise NameTaken(wish.name, found)
@@ -145,7 +147,7 @@ class Store:
                 contents: dict[bytes, Callable[[], bytes]] = {id: (lambda c=c: c) for id, (_, c) in objects.items()}  # type: ignore[misc]
                 wanted = [*((kind, id) for id, (kind, _) in objects.items()), *((Kind.BLOB, id) for id in taken.blobs)]
                 contents.update(taken.blobs)
-                pack = _git.write_pack(self.handle, wanted, lambda id: contents[id](), self.session.id)
+                pack = _packs.write_pack(self.handle.common, wanted, lambda id: contents[id](), self.session.id)
                 self._set_anchor(rev, root, anchor)
                 pack.release()
             return code
@@ -161,7 +163,7 @@ class Store:
         """Keep a baseline, and the code captured over it, from being collected while experiments are open."""
         assert self.session is not None
         ref = anchor_ref(self.session.id, len(self._anchored) + 1)
-        (refused,) = _git.move_refs(self.handle, [_git.Move(ref, target, None)], self.session.path)
+        (refused,) = _refs.move_refs(self.handle, [_refs.Move(ref, target, None)], self.session.path)
         if refused is not None:
             raise refused.error or GitError(f"make {ref}", "it exists")
         self._anchored.add((rev, root))
@@ -238,11 +240,11 @@ class Store:
         for _, built in group.values():
             objects.update(built.objects)
         wanted = [(kind, id) for id, (kind, _) in objects.items()]
-        pack = _git.write_pack(self.handle, wanted, lambda id: objects[id][1], os.path.basename(scratch))
+        pack = _packs.write_pack(self.handle.common, wanted, lambda id: objects[id][1], os.path.basename(scratch))
         try:
             moves = [self._move(job, built, scratch) for job, built in group.values()]
             pack.verify()
-            refused = _git.move_refs(self.handle, moves, scratch)
+            refused = _refs.move_refs(self.handle, moves, scratch)
             fresh = _git.open_handle(self.handle.common)
             answers: dict[int, Record | Exception] = {}
             breath = Breath()
@@ -253,7 +255,7 @@ class Store:
         finally:
             pack.release()
 
-    def _move(self, job: Job, built: _Built, scratch: str) -> _git.Move:
+    def _move(self, job: Job, built: _Built, scratch: str) -> _refs.Move:
         """Say what the ref must hold; what `force` replaces is kept in the trash first."""
         intent = job.intent
         if intent.expected is not None and intent.expected not in intent.parents:
@@ -261,10 +263,10 @@ class Store:
             if found == intent.expected:
                 name = (parse_experiment_ref(intent.ref) or ("", "unknown"))[1]
                 kept = trash_ref(time.time_ns() // 1_000_000, name)
-                _git.move_refs(self.handle, [_git.Move(kept, found, None)], scratch)
-        return _git.Move(intent.ref, built.rev, intent.expected)
+                _refs.move_refs(self.handle, [_refs.Move(kept, found, None)], scratch)
+        return _refs.Move(intent.ref, built.rev, intent.expected)
 
-    def _resolve(self, job: Job, refusal: _git.Refused) -> Record | Exception:
+    def _resolve(self, job: Job, refusal: _refs.Refused) -> Record | Exception:
         """Say what a ref that holds something else means: an earlier save of the same experiment, or a lost race."""
         if refusal.error is not None:
             return refusal.error
@@ -284,9 +286,9 @@ class Store:
         rev = account.checkpoints[-1]
         kept = trash_ref(time.time_ns() // 1_000_000, account.name)
         assert self.session is not None
-        _git.move_refs(self.handle, [_git.Move(kept, rev, None)], self.session.path)
+        _refs.move_refs(self.handle, [_refs.Move(kept, rev, None)], self.session.path)
         if _git.read_ref(self.handle, account.ref) == rev:
-            _git.delete_refs(self.handle, {account.ref: rev})
+            _refs.delete_refs(self.handle, {account.ref: rev})
 
     def close(self) -> None:
         """End the session: retire it when all its experiments have ended, else leave it to be recovered."""
@@ -304,12 +306,12 @@ class Store:
 
     def adopt_anchors(self, session: str) -> None:
         """Anchor here what the dead *session* has anchored."""
-        for rev in set(_git.list_refs(self.handle, anchor_prefix(session)).values()):
+        for rev in set(_refs.list_refs(self.handle, anchor_prefix(session)).values()):
             self._set_anchor(rev, session, rev)
 
     def drop_anchors(self, session: str) -> None:
         """Delete the anchors of a session whose experiments have all ended."""
-        _git.delete_refs(self.handle, _git.list_refs(self.handle, anchor_prefix(session)))
+        _refs.delete_refs(self.handle, _refs.list_refs(self.handle, anchor_prefix(session)))
 
     def _read_tree(self, id: bytes) -> dict[bytes, Entry]:
         entries = self._trees.get(id)

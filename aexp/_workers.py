@@ -83,13 +83,13 @@ class Worker(Generic[H]):
 
         Cancelled before it began, it never runs; afterwards it is waited for, and the cancellation raised then.
         """
-        asked: Future[T] = self._thread.submit(self._call, function, *args, **kwargs)
+        asked: Future[T] = self._thread.submit(lambda: function(self._lend(), *args, **kwargs))
         return await finished(asyncio.wrap_future(asked), asked.cancel)
 
-    def _call(self, function: Callable[Concatenate[H, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _lend(self) -> H:
         if self._lent is None:
             self._lent = self._make()
-        return function(self._lent, *args, **kwargs)
+        return self._lent
 
     async def aclose(self) -> None:
         """End the thread once what it has begun is done."""

@@ -56,7 +56,9 @@ class ReadOnlyRepository(AexpError, PermissionError):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        super().__init__(f"{path} cannot be written, so no experiment can start here; check its owner and mount options")
+        super().__init__(
+            f"{path} cannot be written, so no experiment can start here; check its owner and mount options"
+        )
 
 
 class RepositoryClosed(AexpError, RuntimeError):
@@ -180,7 +182,10 @@ class JournalFailed(AexpError, OSError):
 
     def __init__(self, path: str, cause: OSError) -> None:
         self.path = path
-        super().__init__(cause.errno, f"the journal {path} cannot be written ({cause.strerror}); free or mend the disk and save again")
+        super().__init__(
+            cause.errno,
+            f"the journal {path} cannot be written ({cause.strerror}); free or mend the disk and save again",
+        )
 
 
 class DiskFull(AexpError, OSError):

@@ -96,9 +96,7 @@ class Encoder:
             Entry(self._body(Kind.POINTS, [stream.number, columns]), self.sequence, stream)
             for stream, columns in by_stream.items()
         ]
-        entries += [
-            Entry(self._body(Kind.STEP, [number, step]), self.sequence) for number, step in self._steps.items()
-        ]
+        entries += [Entry(self._body(Kind.STEP, [number, step]), self.sequence) for number, step in self._steps.items()]
         self._dirty, self._steps = [], {}
         return entries
 

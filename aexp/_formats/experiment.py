@@ -100,7 +100,9 @@ def summary_tree(last: Mapping[str, Number], step: int) -> dict[str, Any]:
     return tree
 
 
-def folder_files(intent: Intent, metrics: Mapping[str, Points], tree: Mapping[str, Any]) -> Iterator[tuple[str, list[bytes]]]:
+def folder_files(
+    intent: Intent, metrics: Mapping[str, Points], tree: Mapping[str, Any]
+) -> Iterator[tuple[str, list[bytes]]]:
     """Yield (path inside the folder, content in slices) of every file aexp itself writes."""
     yield PIPELINE, [pipeline(bool(metrics))]
     yield PARAMS, [intent.params.encode()]

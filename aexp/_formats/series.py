@@ -16,6 +16,7 @@ from .._values import Series
 Number = float | int | bool
 EXACT: Final = 2**53
 """The largest integer up to which every integer is a float64 of its own (IEEE 754)."""
+_WORDS: Final = {"True": 1.0, "False": 0.0}
 SLICE: Final = 2000
 """Rows made at a time, so that a caller in a thread can give the interpreter away in between."""
 
@@ -169,7 +170,7 @@ def parse_tsv(content: bytes) -> tuple[str, Series]:
         if stamped and row[0]:
             points.stamps[len(points.steps)] = float(row[0]) / 1000
         points.steps.append(int(row[place]))
-        points.values.append({"True": 1.0, "False": 0.0}.get(row[-1]) if row[-1] in ("True", "False") else float(row[-1]))  # type: ignore[arg-type]
+        points.values.append(_WORDS[row[-1]] if row[-1] in _WORDS else float(row[-1]))
     return header[-1], points.series()
 
 

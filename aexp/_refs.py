@@ -1,0 +1,173 @@
+"""Refs: listed, moved by compare-and-set under Git's own locks, deleted by `git`, swept of what the dead left."""
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from attrs import frozen
+
+from ._files import lock, make_folders, remove, sync_folder, translating, write_many
+from ._git import Handle, read_ref, run
+from .errors import AexpError, GitError
+
+_PATIENCE: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.16, 0.16, 0.16, 0.16)
+"""How long to wait for a ref's lock that another process is passing through, in seconds, try by try."""
+
+
+def list_refs(handle: Handle, prefix: str) -> dict[str, str]:
+    """Return every ref below *prefix* (which ends in `/`) with the rev it holds, "" where the file is damaged.
+
+    Read in Python: libgit2 holds the interpreter while it lists (8 ms a thousand), and leaves damaged refs out.
+    """
+    found: dict[str, str] = {}
+    try:
+        with open(os.path.join(handle.common, "packed-refs"), encoding="utf-8", errors="surrogateescape") as file:
+            start = prefix
+            found = {line[41:-1]: line[:40] for line in file if line.startswith(start, 41)}
+    except FileNotFoundError:
+        pass
+    for ref, path in _loose(os.path.join(handle.common, prefix), prefix):
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:
+                text = file.read().strip()
+        except FileNotFoundError:
+            continue
+        if not text.startswith("ref:"):
+            found[ref] = text if re.fullmatch(r"[0-9a-f]{40}", text) else ""
+    return found
+
+
+def _loose(folder: str, prefix: str) -> Iterator[tuple[str, str]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _loose(entry.path, f"{prefix}{entry.name}/")
+                elif not entry.name.endswith(".lock"):
+                    yield f"{prefix}{entry.name}", entry.path
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+@frozen(eq=False)
+class Move:
+    """A ref that shall hold *new* if it holds *expected* now (None: if it does not exist)."""
+
+    ref: str
+    new: str
+    expected: str | None
+
+
+@frozen(eq=False)
+class Refused:
+    """A move that was not made: the ref holds *found*, or could not be locked because of *error*."""
+
+    found: str | None = None
+    error: AexpError | None = None
+
+
+def move_refs(handle: Handle, moves: Sequence[Move], scratch: str) -> list[Refused | None]:
+    """Make every move whose ref holds what it should, each under Git's own lock; all are durable on return.
+
+    Lock, look, set: libgit2 looks before it locks, so two processes can both believe they made a ref
+    (reliability reference, finding 2). The lock is a hard link to a file that already holds the new rev, so a
+    lock that a killed process leaves says whose it is. *scratch* is a folder of ours on the same disk.
+    """
+    answers: list[Refused | None] = []
+    changed: set[str] = set()
+    values = {os.path.join(scratch, f"ref-{place}"): f"{move.new}\n".encode() for place, move in enumerate(moves)}
+    with translating(os.path.join(handle.common, "refs")):
+        write_many(values)
+        for value, move in zip(values, moves, strict=True):
+            try:
+                answers.append(_move_ref(handle, move, value, changed))
+            except GitError as error:
+                answers.append(Refused(error=error))
+            finally:
+                remove(value)
+        for folder in changed:
+            if os.path.isdir(folder):
+                sync_folder(folder)
+    return answers
+
+
+def _move_ref(handle: Handle, move: Move, value: str, changed: set[str]) -> Refused | None:
+    path = os.path.join(handle.common, move.ref)
+    locked = f"{path}.lock"
+    for pause in (*_PATIENCE, None):
+        try:
+            changed.update(make_folders(os.path.dirname(path), durable=False))
+            os.link(value, locked)
+            break
+        except (FileExistsError, FileNotFoundError) as error:
+            if pause is None:
+                remedy = f"{locked} is held by another process; remove it if that one is dead"
+                raise GitError(f"lock {move.ref}", remedy) from error
+            if pause == _PATIENCE[2]:
+                _sweep_dead(handle, os.path.dirname(os.path.dirname(value)))
+            time.sleep(pause)
+        except NotADirectoryError as error:
+            raise GitError(f"make {move.ref}", "another ref stands where its folder belongs") from error
+    held = True
+    try:
+        found = read_ref(handle, move.ref)
+        if found == move.new:
+            return None
+        if found != move.expected:
+            return Refused(found=found)
+        os.rename(locked, path)
+        held = False
+        changed.add(os.path.dirname(path))
+        return None
+    except IsADirectoryError as error:
+        raise GitError(f"make {move.ref}", "refs stand below that name") from error
+    finally:
+        if held:
+            remove(locked)
+
+
+def _sweep_dead(handle: Handle, sessions: str) -> None:
+    """Remove the ref locks of sessions in the folder *sessions* whose owner is dead."""
+    for name in os.listdir(sessions):
+        descriptor = lock(os.path.join(sessions, name, "owner.lock"))
+        if descriptor is not None:
+            try:
+                sweep_locks(handle, os.path.join(sessions, name))
+            finally:
+                os.close(descriptor)
+
+
+def sweep_locks(handle: Handle, scratch: str) -> None:
+    """Remove every ref lock that is one file with a value in *scratch*, the folder of a dead session held by the caller."""
+    values = {os.lstat(path).st_ino: path for path in _values(scratch)}
+    if values:
+        for prefix in ("refs/exps/", "refs/aexp/"):
+            for path in _locks(os.path.join(handle.common, prefix)):
+                if os.lstat(path).st_ino in values:
+                    remove(path)
+    for path in values.values():
+        remove(path)
+
+
+def _values(scratch: str) -> list[str]:
+    return [os.path.join(scratch, name) for name in os.listdir(scratch) if name.startswith("ref-")]
+
+
+def _locks(folder: str) -> Iterator[str]:
+    for where, _, names in os.walk(folder):
+        yield from (os.path.join(where, name) for name in names if name.endswith(".lock"))
+
+
+def delete_refs(handle: Handle, refs: Mapping[str, str]) -> None:
+    """Delete each ref that still holds the rev beside it, all or none.
+
+    By `git update-ref`: libgit2 loses other people's refs when `git pack-refs` runs beside it (reliability
+    reference, finding 1).
+    """
+    if refs:
+        lines = "".join(f"delete {ref} {rev}\n" for ref, rev in refs.items())
+        run(
+            handle, "update-ref", "--stdin", input=f"start\n{lines}prepare\ncommit\n".encode("utf-8", "surrogateescape")
+        )
