@@ -57,7 +57,7 @@ def pythons(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def demo(session: nox.Session) -> None:
-    """Twenty models trained at once, each an experiment of its own, in a repository made for it."""
+    """26 models trained at once, each an experiment of its own, in a repository made for it."""
     session.install("-q", "-e", ".[examples]")
     session.run("python", "examples/digits_sweep.py", *session.posargs)
 

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from . import _packs, _refs, _sessions
 from ._formats.account import Account, intent_to_json
-from ._formats.experiment import intend, moment, summary
+from ._formats.experiment import intend, moment, summary, upon
 from ._formats.journal import Extents, Kind
 from ._formats.params import dump_params
 from ._formats.series import Number, collect
@@ -137,6 +137,7 @@ def _original(accounts: Sequence[Account], number: int) -> str:
 
 
 def _intend(store: Store, session: Session, ledger: Ledger, accounts: Sequence[Account]) -> list[Job]:
+    held = store.holders([account.ref for account in accounts])
     intents = [
         intend(
             account,
@@ -145,9 +146,9 @@ def _intend(store: Store, session: Session, ledger: Ledger, accounts: Sequence[A
             folder=store.settings.folder,
             params=dump_params(account.params).decode(),
             final=True,
-            expected=next(iter(account.checkpoints[-1:]), None),
+            expected=expected,
         )
-        for account in accounts
+        for account, expected in map(upon, accounts, held)
     ]
     sequences = _sessions.append(session, ledger, [(Kind.INTENT, intent_to_json(intent)) for intent in intents])
     return [

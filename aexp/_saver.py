@@ -9,7 +9,7 @@ from attrs import frozen
 
 from ._formats.account import Account, intent_to_json
 from ._formats.batch import Stream
-from ._formats.experiment import Author, intend
+from ._formats.experiment import Author, intend, upon
 from ._formats.journal import Kind
 from ._journal import Journal
 from ._store import Job, Store
@@ -58,19 +58,19 @@ class Saver:
 
     async def _commit(self, requests: Sequence[Request]) -> Sequence[Record | Exception]:
         async with self._lock:
-            expected = await self._expected(requests)
+            inputs = await self._inputs(requests)
             now = time.time()
             intents = [
                 intend(
-                    request.account,
+                    account,
                     self._author,
                     now=now,
                     folder=self._settings.folder,
                     params=request.params,
                     final=request.final,
-                    expected=held,
+                    expected=expected,
                 )
-                for request, held in zip(requests, expected, strict=True)
+                for request, (account, expected) in zip(requests, inputs, strict=True)
             ]
             written = [self._journal.record_now(Kind.INTENT, intent_to_json(intent)) for intent in intents]
             await self._journal.flush()
@@ -84,12 +84,9 @@ class Saver:
                     self._journal.record(Kind.SAVED, [request.account.number, answer.rev, request.final])
             return answers
 
-    async def _expected(self, requests: Sequence[Request]) -> list[str | None]:
-        """Return what each ref must hold: the last checkpoint or nothing; for `force`, whatever it holds now."""
-        held: list[str | None] = [next(iter(request.account.checkpoints[-1:]), None) for request in requests]
-        forced = [place for place, request in enumerate(requests) if request.force]
-        if forced:
-            found = await self._worker.run(Store.holders, [requests[place].account.ref for place in forced])
-            for place, rev in zip(forced, found, strict=True):
-                held[place] = rev
-        return held
+    async def _inputs(self, requests: Sequence[Request]) -> list[tuple[Account, str | None]]:
+        """Return each account with what its ref must hold: nothing, its last checkpoint, or for `force` what is there."""
+        asked = [request for request in requests if request.force or request.account.checkpoints]
+        found = await self._worker.run(Store.holders, [request.account.ref for request in asked]) if asked else []
+        held = {request.account.number: rev for request, rev in zip(asked, found, strict=True)}
+        return [upon(request.account, held.get(request.account.number), force=request.force) for request in requests]

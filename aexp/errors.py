@@ -47,7 +47,8 @@ class UnsupportedRepository(AexpError, ValueError):
     """The repository at `path` needs `feature`, which aexp cannot use."""
 
     def __init__(self, path: str, feature: str, remedy: str) -> None:
-        self.path, self.feature = path, feature
+        self.path = path
+        self.feature = feature
         super().__init__(f"the repository at {path} cannot be used: {feature}; {remedy}")
 
 
@@ -89,7 +90,8 @@ class GitError(AexpError, RuntimeError):
     """Git refused `action`; `detail` is what it said."""
 
     def __init__(self, action: str, detail: str) -> None:
-        self.action, self.detail = action, detail
+        self.action = action
+        self.detail = detail
         super().__init__(f"Git could not {action}: {detail}")
 
 
@@ -97,7 +99,9 @@ class InvalidName(AexpError, ValueError):
     """`name` cannot be the name of a `kind` (experiment, metric, file, tag): `reason` says why."""
 
     def __init__(self, kind: str, name: object, reason: str) -> None:
-        self.kind, self.name, self.reason = kind, name, reason
+        self.kind = kind
+        self.name = name
+        self.reason = reason
         super().__init__(f"{name!r} cannot be the name of {kind}: {reason}")
 
 
@@ -105,7 +109,8 @@ class NameTaken(AexpError, FileExistsError):
     """An experiment called `name` exists on the same baseline; `rev` is its commit, None while it is open."""
 
     def __init__(self, name: str, rev: str | None) -> None:
-        self.name, self.rev = name, rev
+        self.name = name
+        self.rev = rev
         holder = "an open experiment" if rev is None else f"the saved experiment {rev[:10]}"
         super().__init__(
             f"the name {name!r} is taken by {holder} on the same baseline; choose another name, or pass force=True "
@@ -125,7 +130,7 @@ class AmbiguousName(ExperimentNotFound):
     """`name` stands on several baselines; `matches` holds the full refs, each of which is accepted."""
 
     def __init__(self, name: str, matches: Collection[str]) -> None:
-        self.matches = tuple(matches)
+        self.matches: tuple[str, ...] = tuple(matches)
         super().__init__(name, f"it stands on several baselines, pass one of the full refs: {', '.join(self.matches)}")
 
 
@@ -133,7 +138,8 @@ class InvalidTransition(AexpError, RuntimeError):
     """`action` is not possible in `state`; nothing was changed."""
 
     def __init__(self, action: str, state: str, remedy: str) -> None:
-        self.action, self.state = action, state
+        self.action = action
+        self.state = state
         super().__init__(f"cannot {action} an experiment that is {state}: {remedy}")
 
 
@@ -141,7 +147,8 @@ class NotOwner(AexpError, RuntimeError):
     """The experiment `name` belongs to a session that is alive; `holder` says whose it is."""
 
     def __init__(self, name: str, holder: str) -> None:
-        self.name, self.holder = name, holder
+        self.name = name
+        self.holder = holder
         super().__init__(f"the experiment {name!r} is held by {holder}; end that program first, or wait for it")
 
 
@@ -170,7 +177,8 @@ class JournalCorrupt(AexpError, ValueError):
     """The journal segment `path` is damaged at byte `offset` and goes on after it."""
 
     def __init__(self, path: str, offset: int) -> None:
-        self.path, self.offset = path, offset
+        self.path = path
+        self.offset = offset
         super().__init__(
             f"the journal {path} is damaged at byte {offset}, with good records after it; "
             "nothing was changed; recover(salvage=True) keeps every record that can be read"
@@ -208,7 +216,9 @@ class InvalidParams(AexpError, ValueError):
     """Parameters that cannot be kept; `file` and `line` say where, when they come from a file."""
 
     def __init__(self, reason: str, *, file: str | None = None, line: int | None = None) -> None:
-        self.reason, self.file, self.line = reason, file, line
+        self.reason = reason
+        self.file = file
+        self.line = line
         place = "" if file is None else f"{file}{'' if line is None else f':{line}'}: "
         super().__init__(f"{place}{reason}")
 
@@ -217,5 +227,6 @@ class UnsafePath(AexpError, ValueError):
     """`path` leaves the place it belongs to, or names something that must not be written."""
 
     def __init__(self, path: str, reason: str) -> None:
-        self.path, self.reason = path, reason
+        self.path = path
+        self.reason = reason
         super().__init__(f"{path!r} is not a safe path: {reason}")

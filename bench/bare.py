@@ -10,7 +10,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pygit2
@@ -123,12 +123,14 @@ class BareRepository:
         repository = pygit2.Repository(str(path))
         baseline = repository[repository.head.target]
         assert isinstance(baseline, pygit2.Commit)
-        self.baseline = str(baseline.id)
-        self.root = {str(entry.name): (int(entry.filemode), entry.id.raw) for entry in baseline.tree}
-        self.packs = path / ".git" / "objects" / "pack"
-        self.refs = path / ".git" / "refs" / "exps" / self.baseline[:2] / self.baseline[2:]
+        self.baseline: str = str(baseline.id)
+        self.root: dict[str, tuple[int, bytes]] = {
+            str(entry.name): (int(entry.filemode), entry.id.raw) for entry in baseline.tree
+        }
+        self.packs: Path = path / ".git" / "objects" / "pack"
+        self.refs: Path = path / ".git" / "refs" / "exps" / self.baseline[:2] / self.baseline[2:]
         self.refs.mkdir(parents=True)
-        self.journal = os.open(path / ".git" / "journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self.journal: int = os.open(path / ".git" / "journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def save(self, experiments: Mapping[str, Mapping[str, bytes]], *, sync_refs: bool = True) -> None:
         """Save a group of experiments, each a name and its files below `aexp/`."""
@@ -139,7 +141,7 @@ class BareRepository:
         keep = pack.write(self.packs)
         os.write(self.journal, "".join(json.dumps(pair) + "\n" for pair in commits.items()).encode())
         os.fdatasync(self.journal)
-        self._move_refs(commits.items(), sync=sync_refs)
+        self._move_refs(commits, sync=sync_refs)
         keep.unlink()
 
     def _commit(self, name: str, root: bytes) -> bytes:
@@ -149,9 +151,9 @@ class BareRepository:
         trailers = [f"Aexp-Id: {name}", f"Aexp-Name: {name}", "Aexp-Status: finished"]
         return "\n".join([*lines, f"aexp: {name}", "", *trailers, ""]).encode()
 
-    def _move_refs(self, commits: Sequence[tuple[str, str]], *, sync: bool) -> None:
+    def _move_refs(self, commits: Mapping[str, str], *, sync: bool) -> None:
         """Make each ref under its lock."""
-        for name, rev in commits:
+        for name, rev in commits.items():
             lock = self.refs / f"{name}.lock"
             if sync:
                 sync_write(lock, f"{rev}\n".encode())

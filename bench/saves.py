@@ -105,7 +105,11 @@ async def counted(work: Work) -> int:
     calls: list[int] = []
 
     def counting(sync: Callable[[int], None]) -> Callable[[int], None]:
-        return lambda descriptor: calls.append(descriptor) or sync(descriptor)
+        def sync_counted(descriptor: int) -> None:
+            calls.append(descriptor)
+            sync(descriptor)
+
+        return sync_counted
 
     with mock.patch.multiple(os, fsync=counting(os.fsync), fdatasync=counting(os.fdatasync)):
         await work()

@@ -105,7 +105,7 @@ def repo_path(template: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def repository(repo_path: Path) -> "AsyncIterator[aexp.Repository]":
+async def repository(repo_path: Path) -> AsyncIterator[aexp.Repository]:
     """The fresh repository, open."""
     async with aexp.Repository(repo_path) as repository:
         yield repository

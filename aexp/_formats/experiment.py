@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from math import isfinite
 from typing import Any, Final
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, parse_experiment_ref
 from .._lifecycle import Status
@@ -68,6 +69,16 @@ def intend(
     )
 
 
+def upon(account: Account, held: str | None, *, force: bool = False) -> tuple[Account, str | None]:
+    """Return *account* and the rev that its ref must hold for its next commit, when the ref holds *held* now.
+
+    Checkpoints whose ref somebody removed may be collected at any time, so nothing is built on them.
+    """
+    if account.checkpoints and held is None:
+        return evolve(account, checkpoints=()), None
+    return account, held if force else next(iter(account.checkpoints[-1:]), None)
+
+
 def _experiment(account: Account, status: Status) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -94,8 +105,11 @@ def summary(metrics: Mapping[str, Points]) -> dict[str, Number]:
 
 
 def summary_tree(last: Mapping[str, Number], step: int) -> dict[str, Any]:
-    """Return the content of metrics.json: *last* nested by `/`, and the step where no metric has that name."""
-    tree = nested(last)
+    """Return the content of metrics.json: *last* nested by `/`, and the step where no metric has that name.
+
+    NaN and infinities become the strings "nan", "inf", "-inf", as DVCLive writes them.
+    """
+    tree = nested({name: value if isfinite(value) else str(float(value)) for name, value in last.items()})
     tree.setdefault("step", step)
     return tree
 
@@ -113,11 +127,7 @@ def folder_files(
 
 
 def _json(value: object) -> bytes:
-    return orjson.dumps(value, default=_finite, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
-def _finite(value: object) -> str:
-    raise TypeError(f"{value!r} has no place in JSON")
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 @lru_cache(2)

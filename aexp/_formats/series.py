@@ -174,7 +174,7 @@ def parse_tsv(content: bytes) -> tuple[str, Series]:
     return header[-1], points.series()
 
 
-def nested(summary: Mapping[str, Number]) -> dict[str, Any]:
+def nested(summary: Mapping[str, Number | str]) -> dict[str, Any]:
     """Return flat metrics as nested groups; a name that is both a metric and a group keeps its members flat."""
     tree: dict[str, Any] = {}
     for name, value in summary.items():
