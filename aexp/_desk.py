@@ -1,14 +1,16 @@
 """What the experiments of one open repository share, and what each was asked for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
+from ._formats.params import dump_params, merge
+from ._formats.plain import plain
 from ._journal import Journal
 from ._saver import Saver
 from ._store import Start, Started, Store
-from ._values import CodeMode, OnError, Settings
+from ._values import CodeMode, OnError, Settings, StrPath
 from ._workers import Gatherer, Worker
 
 if TYPE_CHECKING:
@@ -49,3 +51,18 @@ class Options:
     message: str
     on_error: OnError
     force: bool
+
+
+def rendered(_: Store, params: Mapping[str, Any]) -> str:
+    """Return the text of params.yaml; called in a worker's thread, because large parameters take a while."""
+    return dump_params(params).decode()
+
+
+def parameters(
+    params: object, more: Mapping[str, Any], file: StrPath | None, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """Return what `set_params` was given as one plain mapping; raise `InvalidParams`."""
+    if file is not None or overrides:
+        remedy = "pass a mapping, without file= and overrides="
+        raise NotImplementedError(f"parameter files of the tree cannot be edited yet; {remedy}")
+    return merge({} if params is None else plain(params), plain(more))

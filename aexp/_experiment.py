@@ -9,12 +9,11 @@ from typing import Any, Final, Self, TypeVar
 
 from attrs import evolve
 
-from ._desk import Desk, Options
+from ._desk import Desk, Options, parameters, rendered
 from ._formats.account import Account, begin, failure_to_json
 from ._formats.batch import Stream
 from ._formats.journal import Kind
-from ._formats.params import dump_params, merge, to_json
-from ._formats.plain import plain
+from ._formats.params import merge, to_json
 from ._formats.series import Number
 from ._intake import Intake
 from ._layout import experiment_ref
@@ -190,14 +189,14 @@ class Experiment(Intake):
         `NotImplementedError` today. Cancelled, it did nothing or all.
         """
         after(self._state, Action.SET_PARAMS)
-        given = _parameters(params, more, file, overrides)
+        given = parameters(params, more, file, overrides)
         await self._in_turn(self._set_params(given))
 
     async def _set_params(self, given: Mapping[str, Any]) -> None:
         after(self._state, Action.SET_PARAMS)
         account, desk = self._here()
         merged = merge(account.params, given)
-        text = await desk.worker.run(_rendered, merged)
+        text = await desk.worker.run(rendered, merged)
         self._account, self._params_text = evolve(account, params=merged), text
         self._journal.record(Kind.PARAMS, [account.number, to_json(given)])
 
@@ -398,16 +397,3 @@ class Experiment(Intake):
 
         task = self._turn = asyncio.create_task(turn())
         return await settled(task)
-
-
-def _rendered(_: Store, params: Mapping[str, Any]) -> str:
-    return dump_params(params).decode()
-
-
-def _parameters(params: object, more: Mapping[str, Any], file: object, overrides: Sequence[str]) -> dict[str, Any]:
-    """Return what `set_params` was given as one plain mapping."""
-    if file is not None or overrides:
-        raise NotImplementedError(
-            "parameter files of the tree cannot be edited yet; pass a mapping without file= and overrides="
-        )
-    return merge({} if params is None else plain(params), plain(more))

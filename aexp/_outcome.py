@@ -15,6 +15,9 @@ def outcome(error: BaseException) -> tuple[Status, Failure | None]:
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return Status.FINISHED, None
     stopped = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
-    texts = (type(error).__qualname__, str(error), "".join(traceback.format_exception(error)))
+    message = str(error)
+    if stopped and message.startswith("Cancelled via cancel scope"):
+        message = ""  # anyio's note to itself: addresses, and a task that is gone
+    texts = (type(error).__qualname__, message, "".join(traceback.format_exception(error)))
     failure = Failure(*(text.encode("utf-8", "backslashreplace").decode() for text in texts))
     return (Status.CANCELLED if stopped else Status.FAILED), failure
