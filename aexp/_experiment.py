@@ -130,7 +130,7 @@ class Experiment(Intake):
                     Start(name, self._options.baseline, self._options.code, self._options.force, self._options.params)
                 )
                 ref = experiment_ref(started.baseline, name)
-                if ref in desk.taken:
+                if ref in desk.taken and not self._options.force:
                     raise NameTaken(name, None)
             except (NameTaken, InvalidName):
                 if not left:
@@ -197,6 +197,7 @@ class Experiment(Intake):
         account, desk = self._here()
         merged = merge(account.params, given)
         text = await desk.worker.run(rendered, merged)
+        account, _ = self._here()  # tags, message and status may have been set meanwhile
         self._account, self._params_text = evolve(account, params=merged), text
         self._journal.record(Kind.PARAMS, [account.number, to_json(given)])
 
@@ -353,15 +354,14 @@ class Experiment(Intake):
         if self._state not in (State.ACTIVE, State.COMPLETED):
             return
         ending = asyncio.create_task(self._close(error))
-        late = False
         try:
             deadline = asyncio.get_running_loop().time() + self._here()[1].settings.close_timeout
-            late = not await settled_before(ending, deadline)
+            await settled_before(ending, deadline)
         except asyncio.CancelledError:
             if error is None or not isinstance(error, asyncio.CancelledError):
                 raise
         failure: BaseException | None = None
-        if late:
+        if not ending.done():
             failure = TimeoutError("the experiment is not saved yet; `Repository.recover()` will find it")
         elif not ending.cancelled():
             failure = ending.exception()

@@ -122,6 +122,8 @@ def run(
 ) -> bytes:
     """Run `git` for the repository and return what it prints; raise `GitError` with its words when it fails."""
     place = folder or handle.worktree or handle.common
+    if not os.path.isdir(place):  # a linked worktree can be removed while its experiments go on
+        place = handle.common
     settings = (
         "-c",
         "core.preloadIndex=false",

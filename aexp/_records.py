@@ -1,6 +1,5 @@
 """Reading saved experiments: from a ref to a record, a series, a file."""
 
-import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,15 +9,15 @@ from . import _sessions
 from ._files import Breath
 from ._formats.experiment import commit_id, damaged_record, foreign_record, parse_json, record
 from ._formats.gitobjects import FOLDER, Commit, Entry, Kind, parse_commit, parse_tree
-from ._formats.params import load_params
 from ._formats.series import parse_tsv
 from ._git import Handle, read_object
-from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, PIPELINE, SERIES, parse_experiment_ref
+from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, parse_experiment_ref
 from ._lifecycle import Status
 from ._names import metric_file
+from ._pipelines import Pipelines
 from ._refs import list_refs
 from ._values import Record, Series
-from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError, InvalidParams
+from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
 
 
 def experiment_refs(handle: Handle, baseline: str | None = None) -> dict[str, str]:
@@ -46,28 +45,29 @@ def find(handle: Handle, name: str) -> tuple[str, str]:
     return matches[0], refs[matches[0]]
 
 
-def read_records(handle: Handle, folder: str, baseline: str | None = None) -> list[Record]:
+def read_records(library: Pipelines, folder: str, baseline: str | None = None) -> list[Record]:
     """Return the record of every experiment, the newest last; one that cannot be read is there, too, as damaged."""
     breath, found = Breath(), []
-    for ref, rev in experiment_refs(handle, baseline).items():
+    for ref, rev in experiment_refs(library.handle, baseline).items():
         breath()
-        found.append(read_record(handle, ref, rev, folder))
+        found.append(read_record(library, ref, rev, folder))
     return sorted(found, key=lambda each: (each.created, each.name))
 
 
-def read_record(handle: Handle, ref: str, rev: str, folder: str) -> Record:
+def read_record(library: Pipelines, ref: str, rev: str, folder: str) -> Record:
     """Return the record of the experiment whose *ref* holds *rev*."""
     if not rev:
         return damaged_record(rev, ref, "its ref is empty or no ref")
     try:
-        commit = _commit(handle, rev)
-        own = _own(handle, commit, folder)
+        commit = _commit(library.handle, rev)
+        others = library.others(commit.tree, folder)
+        own = _own(library.handle, commit, folder)
         if own is None:
-            return _foreign(handle, ref, rev, commit)
-        return _as_it_stands(handle, record(rev, ref, *own, folder), own[0])
+            return foreign_record(rev, ref, commit, library.others(commit.tree, ""))
+        return _as_it_stands(library.handle, record(rev, ref, *own, folder, others), own[0])
     except GitError as error:
         return damaged_record(rev, ref, f"{error.action}: {error.detail}")
-    except (AexpError, KeyError, TypeError, ValueError) as error:
+    except (AexpError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
         return damaged_record(rev, ref, f"its files cannot be read: {error}")
 
 
@@ -156,24 +156,3 @@ def _files_below(handle: Handle, entry: Entry, prefix: str) -> Iterator[tuple[st
             yield from _files_below(handle, child, f"{path}/")
         else:
             yield path, child.id
-
-
-def _foreign(handle: Handle, ref: str, rev: str, commit: Commit) -> Record:
-    """Read what DVC or DVCLive made: parameters and metrics that its dvc.yaml files name, and the root's params.yaml."""
-    files = dict(_files_below(handle, Entry(b"", FOLDER, bytes.fromhex(commit.tree)), ""))
-    named: dict[str, list[str]] = {"params": [], "metrics": []}
-    damaged = None
-    try:
-        for path in sorted(path for path in files if posixpath.basename(path) == PIPELINE):
-            sections = load_params(read_object(handle, files[path])[1], path)
-            for section, paths in named.items():
-                given = [each for each in sections.get(section) or () if isinstance(each, str)]
-                paths += [posixpath.normpath(posixpath.join(posixpath.dirname(path), each)) for each in given]
-        named["params"] += ["params.yaml"] * ("params.yaml" not in named["params"])
-        params, metrics = (
-            {path: load_params(read_object(handle, files[path])[1], path) for path in paths if path in files}
-            for paths in named.values()
-        )
-    except InvalidParams as error:
-        damaged, params, metrics = str(error), {}, {}
-    return foreign_record(rev, ref, commit, params, metrics, damaged)

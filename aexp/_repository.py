@@ -19,10 +19,11 @@ from ._formats.account import Account, begin
 from ._formats.batch import Stream
 from ._formats.journal import Kind
 from ._formats.plain import plain
-from ._git import Handle, open_handle, resolve_commit
+from ._git import open_handle, resolve_commit
 from ._journal import Journal
 from ._lifecycle import Status
 from ._names import check_experiment_name, check_message, check_tag, new_id
+from ._pipelines import Pipelines
 from ._saver import Saver
 from ._store import Start, Started, Store, open_store
 from ._values import CodeMode, Interrupted, OnError, Record, Records, Series, Settings, StrPath
@@ -44,7 +45,7 @@ class Repository:
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
         self._path = os.fspath(path)
         self._settings = settings or Settings()
-        self._reader: Worker[Handle] | None = None
+        self._reader: Worker[Pipelines] | None = None
         self._writer: Worker[Store] | None = None
         self._desk: Desk | None = None
         self._turn: anyio.Lock | None = None
@@ -60,7 +61,7 @@ class Repository:
         if self._reader is not None:
             return self
         path, settings, variables = self._path, self._settings, dict(os.environ)
-        reader = Worker("aexp-read", lambda: open_handle(path))
+        reader = Worker("aexp-read", lambda: Pipelines(open_handle(path)))
         writer = Worker("aexp-git", lambda: open_store(path, settings, variables))
         try:
             await writer.run(_nothing)
@@ -308,6 +309,11 @@ class Beginning:
     def __init__(self, repository: Repository, name: str | None, options: Mapping[str, Any]) -> None:
         self._repository = repository
         self._experiment = repository.experiment(name, **options)
+        self._experiment._open = self._ready  # a discarded one may be initialised again: the repository is opened anew
+
+    async def _ready(self) -> Desk:
+        await self._repository.open()
+        return await self._repository._ready()
 
     def __await__(self) -> Generator[Any, Any, Experiment]:
         """Begin, and return the experiment; `save()` and `discard()` close the repository."""
@@ -315,7 +321,6 @@ class Beginning:
         return self._begin().__await__()
 
     async def _begin(self) -> Experiment:
-        await self._repository.open()
         try:
             return await self._experiment.init()
         except BaseException:
@@ -380,18 +385,18 @@ def _recover(store: Store, salvage: bool) -> list[Record]:
     return _recovery.recover(store, salvage=salvage)
 
 
-def _experiments(handle: Handle, folder: str, baseline: str | None) -> list[Record]:
-    rev = None if baseline is None else resolve_commit(handle, baseline)[0]
-    return _records.read_records(handle, folder, rev)
+def _experiments(library: Pipelines, folder: str, baseline: str | None) -> list[Record]:
+    rev = None if baseline is None else resolve_commit(library.handle, baseline)[0]
+    return _records.read_records(library, folder, rev)
 
 
-def _get(handle: Handle, name: str, folder: str) -> Record:
-    return _records.read_record(handle, *_records.find(handle, name), folder)
+def _get(library: Pipelines, name: str, folder: str) -> Record:
+    return _records.read_record(library, *_records.find(library.handle, name), folder)
 
 
-def _history(handle: Handle, name: str, metric: str | None, folder: str) -> dict[str, Series]:
-    return _records.read_history(handle, _records.find(handle, name)[1], metric, folder)
+def _history(library: Pipelines, name: str, metric: str | None, folder: str) -> dict[str, Series]:
+    return _records.read_history(library.handle, _records.find(library.handle, name)[1], metric, folder)
 
 
-def _file(handle: Handle, name: str, path: str) -> bytes:
-    return _records.read_file(handle, _records.find(handle, name)[1], path)
+def _file(library: Pipelines, name: str, path: str) -> bytes:
+    return _records.read_file(library.handle, _records.find(library.handle, name)[1], path)

@@ -21,6 +21,7 @@ from ._formats.params import dump_params
 from ._formats.series import Points, collect
 from ._layout import METRICS, anchor_prefix, anchor_ref, parse_experiment_ref, trash_ref
 from ._lifecycle import Status
+from ._pipelines import Pipelines
 from ._records import read_record
 from ._values import Code, CodeMode, Record, Settings
 from .errors import AexpError, GitError, InvalidName, NameTaken
@@ -78,7 +79,7 @@ class _Built:
 class Store:
     """A repository's writing side; it lives in one thread and never leaves it."""
 
-    handle: _git.Handle
+    library: Pipelines
     author: Author
     settings: Settings
     session: _sessions.Session | None = None
@@ -86,6 +87,11 @@ class Store:
     _watch: Watch = field(factory=Watch)
     _captured: dict[tuple[str, CodeMode], Code] = field(factory=dict)
     _anchored: set[tuple[str, str]] = field(factory=set)
+
+    @property
+    def handle(self) -> _git.Handle:
+        """The repository."""
+        return self.library.handle
 
     # ---- begin ----
 
@@ -228,9 +234,12 @@ class Store:
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
+        others = self.library.others(root.hex(), intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
-        return _Built(rev, objects, measured[1], record(rev, intent.ref, intent.experiment, tree, intent.folder))
+        return _Built(
+            rev, objects, measured[1], record(rev, intent.ref, intent.experiment, tree, intent.folder, others)
+        )
 
     def _write(self, group: Mapping[int, tuple[Job, _Built]], scratch: str) -> dict[int, Record | Exception]:
         """Pack, refs, verification; in this order, so that no ref is ever seen before its objects."""
@@ -274,7 +283,7 @@ class Store:
         name = (parse_experiment_ref(ref) or ("", ref))[1]
         if refusal.found is None:
             return GitError(f"move {ref}", "it was removed meanwhile; save(force=True) makes it again")
-        found = read_record(self.handle, ref, refusal.found, job.intent.folder)
+        found = read_record(self.library, ref, refusal.found, job.intent.folder)
         if found.id == id and found.status is not Status.RUNNING:
             return found
         return NameTaken(name, refusal.found)
@@ -329,7 +338,7 @@ def open_store(path: str, settings: Settings, variables: Mapping[str, str]) -> S
     """Open the repository at *path* for writing; *variables* is the environment, where Git looks for an identity."""
     handle = _git.open_handle(path)
     _git.check_program()
-    return Store(handle, _git.identity(handle, variables), settings)
+    return Store(Pipelines(handle), _git.identity(handle, variables), settings)
 
 
 def _once(answers: dict[Any, Any], key: Any, find: Callable[[Any], Any]) -> Any:

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any, Final
 
 import orjson
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, parse_experiment_ref
 from .._lifecycle import Status
@@ -15,11 +15,24 @@ from .._names import metric_file
 from .._values import Record
 from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
 from .gitobjects import Commit, Signature, trailers
-from .params import dump_params, from_json, to_json
+from .params import dump_params, from_json, merge, to_json
 from .series import Number, Points, flat, nested, tsv
 
 FORMAT: Final = 1
 """The version of experiment.json."""
+
+
+Files = Mapping[str, Mapping[str, Any]]
+"""What parameter or metric files hold, by their path."""
+
+
+@frozen(eq=False)
+class Others:
+    """What a tree holds besides the experiment's own folder: parameters and metrics by file, and what is wrong there."""
+
+    params: Files = field(factory=dict)
+    metrics: Files = field(factory=dict)
+    damaged: str | None = None
 
 
 @frozen(eq=False)
@@ -144,10 +157,16 @@ def commit_id(message: str) -> str | None:
     return trailers(message).get("Aexp-Id")
 
 
-def record(rev: str, ref: str, experiment: Mapping[str, Any], metrics: Mapping[str, Any], folder: str) -> Record:
-    """Return the record of the commit *rev* on *ref* from the content of its experiment.json and metrics.json."""
+def record(
+    rev: str, ref: str, experiment: Mapping[str, Any], metrics: Mapping[str, Any], folder: str, others: Others
+) -> Record:
+    """Return the record of the commit *rev* on *ref* from the content of its experiment.json and metrics.json.
+
+    *others* is what the tree's other files hold; where a name stands in several, the experiment's own wins.
+    """
     baseline, name = parse_experiment_ref(ref) or ("", ref)
-    params = from_json(experiment["params"])
+    params_by_file = {**others.params, f"{folder}/{PARAMS}": from_json(experiment["params"])}
+    metrics_by_file = {**others.metrics, f"{folder}/{METRICS}": metrics}
     ended = experiment["ended"]
     return Record(
         name=name,
@@ -164,30 +183,18 @@ def record(rev: str, ref: str, experiment: Mapping[str, Any], metrics: Mapping[s
         duration=experiment["duration"],
         checkpoints=tuple(experiment["checkpoints"]),
         code=code_from_json(experiment["code"]),
-        params=params,
-        params_by_file={f"{folder}/{PARAMS}": params},
-        metrics=flat(metrics),
-        metrics_by_file={f"{folder}/{METRICS}": metrics},
+        damaged=others.damaged,
+        params=_together(params_by_file),
+        params_by_file=params_by_file,
+        metrics=_measured(metrics_by_file),
+        metrics_by_file=metrics_by_file,
     )
 
 
-def foreign_record(
-    rev: str,
-    ref: str,
-    commit: Commit,
-    params: Mapping[str, Mapping[str, Any]],
-    metrics: Mapping[str, Mapping[str, Any]],
-    damaged: str | None = None,
-) -> Record:
-    """Return the record of a commit that aexp did not make, from its parameter and metric files by path."""
+def foreign_record(rev: str, ref: str, commit: Commit, others: Others) -> Record:
+    """Return the record of a commit that aexp did not make, from the files that its dvc.yaml files name."""
     baseline, name = parse_experiment_ref(ref) or ("", ref)
     made = moment(commit.committer.time)
-    merged: dict[str, Any] = {}
-    for content in params.values():
-        merged |= content
-    measured: dict[str, Any] = {}
-    for tree in metrics.values():
-        measured |= flat(tree)
     return Record(
         name=name,
         id=rev,
@@ -198,12 +205,26 @@ def foreign_record(
         message=commit.message.strip(),
         created=made,
         ended=made,
-        damaged=damaged,
-        params=merged,
-        params_by_file=params,
-        metrics=measured,
-        metrics_by_file=metrics,
+        damaged=others.damaged,
+        params=_together(others.params),
+        params_by_file=others.params,
+        metrics=_measured(others.metrics),
+        metrics_by_file=others.metrics,
     )
+
+
+def _together(files: Files) -> Mapping[str, Any]:
+    merged: Mapping[str, Any] = {}
+    for content in files.values():
+        merged = merge(merged, content) if merged else content
+    return merged
+
+
+def _measured(files: Files) -> dict[str, Any]:
+    measured: dict[str, Any] = {}
+    for tree in files.values():
+        measured |= flat(tree)
+    return measured
 
 
 def damaged_record(rev: str, ref: str, reason: str) -> Record:

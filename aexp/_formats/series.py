@@ -47,7 +47,7 @@ def _scalar(value: object, given: object) -> Number:
         return value
     if isinstance(value, int):
         return _integer(value)
-    if isinstance(value, float):
+    if isinstance(value, float) or (type(value) is type(given) and hasattr(value, "__float__")):  # numpy.longdouble
         return float(value)
     raise TypeError(f"a metric's value is one number, not {type(given).__name__} holding {type(value).__name__}")
 

@@ -1,0 +1,170 @@
+"""The parameter and metric files that a tree's dvc.yaml files name, as DVC finds them (interop reference, section 2)."""
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from attrs import define, field
+
+from ._formats.experiment import Others
+from ._formats.gitobjects import FOLDER, Entry, Kind, parse_tree
+from ._formats.params import load_params
+from ._git import Handle, read_object
+from ._layout import PARAMS, PIPELINE
+from .errors import GitError, InvalidParams
+
+MOST: Final = 4096
+"""How many trees are remembered."""
+
+
+@define(eq=False)
+class Pipelines:
+    """Reads trees, and remembers by object id, so that what a thousand experiments share is read once."""
+
+    handle: Handle
+    _below: dict[bytes, tuple[tuple[str, bytes], ...]] = field(factory=dict)
+    _read: dict[tuple[bytes, str], Mapping[str, Any] | InvalidParams] = field(factory=dict)
+    _unsaved: Mapping[bytes, tuple[Kind, bytes]] = field(factory=dict)
+    _known: dict[tuple[bytes, str], Others] = field(factory=dict)
+
+    def others(self, tree: str, folder: str, unsaved: Mapping[bytes, tuple[Kind, bytes]] | None = None) -> Others:
+        """Return what the dvc.yaml files of *tree* name, but for the one in aexp's own *folder*, and the root's params.yaml.
+
+        *unsaved* holds objects that are not in the repository yet. What cannot be read is said in `damaged`.
+        """
+        self._unsaved = unsaved or {}
+        try:
+            entries = self._tree(bytes.fromhex(tree))
+            root = {name: entry for name, entry in entries.items() if name != folder.encode()}
+            found = tuple(self._pipelines(root.values()))
+            default = root.get(PARAMS.encode())
+            key = (b"".join(id for _, id in found) + (default.id if default else b""), tree if found else "")
+            if key not in self._known:
+                if len(self._known) > MOST:
+                    self._known.clear()
+                self._known[key] = self._look(root, found)
+            return self._known[key]
+        except GitError as error:
+            return Others(damaged=f"{error.action}: {error.detail}")
+        finally:
+            self._unsaved = {}
+
+    def _object(self, id: bytes) -> tuple[Kind, bytes]:
+        return self._unsaved.get(id) or read_object(self.handle, id)
+
+    def _look(self, root: Mapping[bytes, Entry], found: tuple[tuple[str, bytes], ...]) -> Others:
+        named: dict[str, dict[str, list[str] | None]] = {"params": {}, "metrics": {}}
+        problems: list[str] = []
+        for path, id in found:
+            try:
+                sections = self._load(id, path)
+            except InvalidParams as error:
+                problems.append(str(error))
+                continue
+            for section, files in named.items():
+                for place, keys in _paths(sections, section):
+                    files[posixpath.normpath(posixpath.join(posixpath.dirname(path), place))] = keys
+        named["params"].setdefault(PARAMS, None)
+        params = dict(self._contents(root, named["params"], problems))
+        metrics = {path: _measured(tree) for path, tree in self._contents(root, named["metrics"], problems)}
+        return Others(params, metrics, next(iter(problems), None))
+
+    def _contents(
+        self, root: Mapping[bytes, Entry], paths: Mapping[str, list[str] | None], problems: list[str]
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for path, keys in paths.items():
+            for place, id in self._files(root, path):
+                try:
+                    content = self._load(id, place)
+                except InvalidParams as error:
+                    problems.append(str(error))
+                else:
+                    yield place, content if keys is None else _chosen(content, keys)
+
+    def _files(self, root: Mapping[bytes, Entry], path: str) -> Iterator[tuple[str, bytes]]:
+        """Yield (path, id) of the file at *path*, or of every file below the folder there."""
+        entries: Mapping[bytes, Entry] = root
+        *folders, last = path.encode("utf-8", "surrogateescape").split(b"/")
+        for name in folders:
+            entry = entries.get(name)
+            if entry is None or entry.mode != FOLDER:
+                return
+            entries = self._tree(entry.id)
+        entry = entries.get(last)
+        if entry is not None and entry.mode == FOLDER:
+            for name in self._tree(entry.id):
+                yield from self._files(root, f"{path}/{name.decode('utf-8', 'surrogateescape')}")
+        elif entry is not None:
+            yield path, entry.id
+
+    def _pipelines(self, entries: Any, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        for entry in entries:
+            name = entry.name.decode("utf-8", "surrogateescape")
+            if entry.mode == FOLDER:
+                below = self._below.get(entry.id)
+                if below is None:
+                    below = self._below[entry.id] = tuple(self._pipelines(self._tree(entry.id).values()))
+                yield from ((f"{prefix}{name}/{path}", id) for path, id in below)
+            elif name == PIPELINE:
+                yield f"{prefix}{name}", entry.id
+
+    def _tree(self, id: bytes) -> dict[bytes, Entry]:
+        kind, content = self._object(id)
+        return parse_tree(content) if kind is Kind.TREE else {}
+
+    def _load(self, id: bytes, path: str) -> Mapping[str, Any]:
+        key = (id, posixpath.splitext(path)[1])
+        if key not in self._read:
+            try:
+                self._read[key] = load_params(self._object(id)[1], path)
+            except InvalidParams as error:
+                self._read[key] = error
+        found = self._read[key]
+        if isinstance(found, InvalidParams):
+            raise found
+        return found
+
+
+def _paths(sections: Mapping[str, Any], section: str) -> Iterator[tuple[str, list[str] | None]]:
+    """Yield (path, keys) of what a dvc.yaml names: of stages first, so that a whole file wins over some keys of it."""
+    stages = sections.get("stages")
+    for stage in stages.values() if isinstance(stages, dict) else ():
+        given = stage.get(section) if isinstance(stage, dict) else None
+        for each in given if isinstance(given, list) else ():
+            if isinstance(each, dict):
+                for path, keys in each.items():
+                    if "${" not in path:
+                        yield path, keys if section == "params" and isinstance(keys, list) else None
+            elif isinstance(each, str) and section == "metrics" and "${" not in each:
+                yield each, None
+    given = sections.get(section)
+    for each in given if isinstance(given, list) else ():
+        if isinstance(each, str):
+            yield each, None
+
+
+def _chosen(content: Mapping[str, Any], keys: list[Any]) -> dict[str, Any]:
+    """Return the part of *content* that dotted *keys* name, nested as it was."""
+    chosen: dict[str, Any] = {}
+    for key in map(str, keys):
+        value: Any = content
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        node, (*groups, last) = chosen, key.split(".")
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = value
+    return chosen
+
+
+def _measured(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what DVC takes for metrics: numbers, strings and mappings; lists, nulls and empty mappings are dropped."""
+    kept: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            below = _measured(value)
+            if below:
+                kept[key] = below
+        elif isinstance(value, (int, float, str)):
+            kept[key] = value
+    return kept
