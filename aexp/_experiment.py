@@ -211,7 +211,7 @@ class Experiment(Intake):
         after(self._state, Action.LOG)
         account, desk = self._here()
         place = check_file_path(path, folder=desk.settings.folder)
-        data = content.encode() if isinstance(content, str) else bytes(content)
+        data = content.encode() if isinstance(content, str) else bytes(memoryview(content))
         if len(data) > desk.settings.file_limit:
             raise InvalidParams(f"{place} has {len(data)} bytes; log_file takes {desk.settings.file_limit} at most")
         files = self._files = self._files or set()

@@ -5,7 +5,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -82,19 +82,24 @@ def write_new(path: str, content: bytes, *, mode: int = 0o644) -> None:
 
 
 def write_many(contents: Mapping[str, bytes]) -> None:
-    """Make each file (path -> content), anew where one of that name lies, and sync them together.
+    """Make each file (path -> content), anew where one of that name lies, and sync them, several at once.
 
-    A few threads ask for the syncs at once, and the file system answers many with one write of its journal
-    (100 files: 11 ms instead of 33 ms on ext4).
+    The file system answers syncs that wait together with one write of its journal (100 files: 11 ms instead of 33 ms
+    on ext4). Raises the first error.
     """
-    for path in contents:
-        remove(path)
-    if len(contents) < TOGETHER:
-        for path, content in contents.items():
-            write_new(path, content)
+    pairs = list(contents.items())
+    shares = [pairs[place::TOGETHER] for place in range(min(TOGETHER, len(pairs)))]
+    if len(shares) < TOGETHER:
+        _write_share(pairs)
         return
     with ThreadPoolExecutor(TOGETHER, thread_name_prefix="aexp-sync") as threads:
-        list(threads.map(write_new, contents.keys(), contents.values()))
+        list(threads.map(_write_share, shares))
+
+
+def _write_share(pairs: Sequence[tuple[str, bytes]]) -> None:
+    for path, content in pairs:
+        remove(path)
+        write_new(path, content)
 
 
 def make_folders(path: str, *, durable: bool = True) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import unicodedata
+from functools import lru_cache
 from itertools import pairwise
 
 from .errors import InvalidName, UnsafePath
@@ -89,6 +90,7 @@ _UNSAFE_IN_FILES = r"""[%\\:*?"<>|]|\A\.|[ .]\Z|~(?=[0-9])"""
 _CUT = r"%[0-9a-f]{40}\Z"
 
 
+@lru_cache(4096)
 def metric_file(name: str) -> str:
     """The path of the metric's table below the folder of metrics: `train/loss` stands in `train/loss.tsv`.
 

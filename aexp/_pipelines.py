@@ -25,29 +25,43 @@ class Pipelines:
     _below: dict[bytes, tuple[tuple[str, bytes], ...]] = field(factory=dict)
     _read: dict[tuple[bytes, str], Mapping[str, Any] | InvalidParams] = field(factory=dict)
     _unsaved: Mapping[bytes, tuple[Kind, bytes]] = field(factory=dict)
-    _known: dict[tuple[bytes, str], Others] = field(factory=dict)
+    _known: dict[tuple[str, str], Others] = field(factory=dict)
+    _defaults: dict[bytes, Others] = field(factory=dict)
 
     def others(self, tree: str, folder: str, unsaved: Mapping[bytes, tuple[Kind, bytes]] | None = None) -> Others:
         """Return what the dvc.yaml files of *tree* name, but for the one in aexp's own *folder*, and the root's params.yaml.
 
         *unsaved* holds objects that are not in the repository yet. What cannot be read is said in `damaged`.
         """
-        self._unsaved = unsaved or {}
-        try:
-            entries = self._tree(bytes.fromhex(tree))
-            root = {name: entry for name, entry in entries.items() if name != folder.encode()}
-            found = tuple(self._pipelines(root.values()))
-            default = root.get(PARAMS.encode())
-            key = (b"".join(id for _, id in found) + (default.id if default else b""), tree if found else "")
-            if key not in self._known:
-                if len(self._known) > MOST:
-                    self._known.clear()
-                self._known[key] = self._look(root, found)
-            return self._known[key]
-        except GitError as error:
-            return Others(damaged=f"{error.action}: {error.detail}")
-        finally:
-            self._unsaved = {}
+        known = self._known.get((tree, folder))
+        if known is None:
+            self._unsaved = unsaved or {}
+            try:
+                known = self._found_in(tree, folder)
+            except GitError as error:
+                known = Others(damaged=f"{error.action}: {error.detail}")
+            finally:
+                self._unsaved = {}
+            if len(self._known) > MOST:
+                self._known.clear()
+            if known.damaged is None:  # what is damaged may be mended
+                self._known[tree, folder] = known
+        return known
+
+    def _found_in(self, tree: str, folder: str) -> Others:
+        entries = self._tree(bytes.fromhex(tree))
+        root = {name: entry for name, entry in entries.items() if name != folder.encode()}
+        found = tuple(self._pipelines(root.values()))
+        default = root.get(PARAMS.encode())
+        if not found:  # all that counts is one file, which most trees share
+            return self._alone(default, root)
+        return self._look(root, found)
+
+    def _alone(self, default: Entry | None, root: Mapping[bytes, Entry]) -> Others:
+        id = b"" if default is None else default.id
+        if id not in self._defaults:
+            self._defaults[id] = self._look(root, ())
+        return self._defaults[id]
 
     def _object(self, id: bytes) -> tuple[Kind, bytes]:
         return self._unsaved.get(id) or read_object(self.handle, id)

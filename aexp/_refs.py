@@ -68,19 +68,30 @@ class Refused:
     error: AexpError | None = None
 
 
+def write_values(moves: Sequence[Move], scratch: str) -> None:
+    """Write what the refs of *moves* are to hold into *scratch*, synced, for `move_refs` to put in their places."""
+    with translating(scratch):
+        write_many(
+            {path: f"{move.new}\n".encode() for path, move in zip(_values_of(moves, scratch), moves, strict=True)}
+        )
+
+
+def _values_of(moves: Sequence[Move], scratch: str) -> list[str]:
+    return [os.path.join(scratch, f"ref-{place}") for place in range(len(moves))]
+
+
 def move_refs(handle: Handle, moves: Sequence[Move], scratch: str) -> list[Refused | None]:
     """Make every move whose ref holds what it should, each under Git's own lock; all are durable on return.
 
     Lock, look, set: libgit2 looks before it locks, so two processes can both believe they made a ref
     (reliability reference, finding 2). The lock is a hard link to a file that already holds the new rev, so a
-    lock that a killed process leaves says whose it is. *scratch* is a folder of ours on the same disk.
+    lock that a killed process leaves says whose it is. *scratch* is a folder of ours on the same disk, where
+    `write_values` has put the values.
     """
     answers: list[Refused | None] = []
     changed: set[str] = set()
-    values = {os.path.join(scratch, f"ref-{place}"): f"{move.new}\n".encode() for place, move in enumerate(moves)}
     with translating(os.path.join(handle.common, "refs")):
-        write_many(values)
-        for value, move in zip(values, moves, strict=True):
+        for value, move in zip(_values_of(moves, scratch), moves, strict=True):
             try:
                 answers.append(_move_ref(handle, move, value, changed))
             except GitError as error:

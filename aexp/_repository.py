@@ -61,8 +61,8 @@ class Repository:
         if self._reader is not None:
             return self
         path, settings, variables = self._path, self._settings, dict(os.environ)
-        reader = Worker("aexp-read", lambda: Pipelines(open_handle(path)))
-        writer = Worker("aexp-git", lambda: open_store(path, settings, variables))
+        reader = Worker("aexp-read", lambda: Pipelines(open_handle(path)), path)
+        writer = Worker("aexp-git", lambda: open_store(path, settings, variables), path)
         try:
             await writer.run(_nothing)
         except BaseException:

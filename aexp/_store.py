@@ -5,6 +5,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -169,7 +170,7 @@ class Store:
         """Keep a baseline, and the code captured over it, from being collected while experiments are open."""
         assert self.session is not None
         ref = anchor_ref(self.session.id, len(self._anchored) + 1)
-        (refused,) = _refs.move_refs(self.handle, [_refs.Move(ref, target, None)], self.session.path)
+        refused = self._set(ref, target, self.session.path)
         if refused is not None:
             raise refused.error or GitError(f"make {ref}", "it exists")
         self._anchored.add((rev, root))
@@ -234,7 +235,8 @@ class Store:
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        others = self.library.others(root.hex(), intent.folder, objects)
+        around = intent.tree if not files else root.hex()  # what is beside our folder is as it was captured
+        others = self.library.others(around, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
         return _Built(
@@ -249,9 +251,12 @@ class Store:
         for _, built in group.values():
             objects.update(built.objects)
         wanted = [(kind, id) for id, (kind, _) in objects.items()]
-        pack = _packs.write_pack(self.handle.common, wanted, lambda id: objects[id][1], os.path.basename(scratch))
+        moves = [self._move(job, built, scratch) for job, built in group.values()]
+        with ThreadPoolExecutor(1, thread_name_prefix="aexp-refs") as beside:  # the disk works while the pack is made
+            values = beside.submit(_refs.write_values, moves, scratch)
+            pack = _packs.write_pack(self.handle.common, wanted, lambda id: objects[id][1], os.path.basename(scratch))
         try:
-            moves = [self._move(job, built, scratch) for job, built in group.values()]
+            values.result()
             pack.verify()
             refused = _refs.move_refs(self.handle, moves, scratch)
             fresh = _git.open_handle(self.handle.common)
@@ -270,10 +275,22 @@ class Store:
         if intent.expected is not None and intent.expected not in intent.parents:
             found = _git.read_ref(self.handle, intent.ref)
             if found == intent.expected:
-                name = (parse_experiment_ref(intent.ref) or ("", "unknown"))[1]
-                kept = trash_ref(time.time_ns() // 1_000_000, name)
-                _refs.move_refs(self.handle, [_refs.Move(kept, found, None)], scratch)
+                self._keep((parse_experiment_ref(intent.ref) or ("", "unknown"))[1], found, scratch)
         return _refs.Move(intent.ref, built.rev, intent.expected)
+
+    def _keep(self, name: str, rev: str, scratch: str) -> None:
+        """Keep the commit *rev* in the trash."""
+        now = time.time_ns() // 1_000_000
+        for milliseconds in range(now, now + 1000):
+            if self._set(trash_ref(milliseconds, name), rev, scratch) is None:
+                return
+        raise GitError(f"keep {rev} in the trash", "a thousand others of that name were put there just now")
+
+    def _set(self, ref: str, rev: str, scratch: str) -> _refs.Refused | None:
+        """Make *ref*, which must not exist."""
+        moves = [_refs.Move(ref, rev, None)]
+        _refs.write_values(moves, scratch)
+        return _refs.move_refs(self.handle, moves, scratch)[0]
 
     def _resolve(self, job: Job, refusal: _refs.Refused) -> Record | Exception:
         """Say what a ref that holds something else means: an earlier save of the same experiment, or a lost race."""
@@ -293,9 +310,8 @@ class Store:
     def discard(self, account: Account) -> None:
         """Take the ref of a discarded experiment's checkpoints away, into the trash."""
         rev = account.checkpoints[-1]
-        kept = trash_ref(time.time_ns() // 1_000_000, account.name)
         assert self.session is not None
-        _refs.move_refs(self.handle, [_refs.Move(kept, rev, None)], self.session.path)
+        self._keep(account.name, rev, self.session.path)
         if _git.read_ref(self.handle, account.ref) == rev:
             _refs.delete_refs(self.handle, {account.ref: rev})
 

@@ -1,11 +1,13 @@
 """The only bridge from the event loop to threads: calls that no kind of cancellation can cut in two."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 import anyio
+
+from .errors import RepositoryClosed
 
 H = TypeVar("H")
 A = TypeVar("A")
@@ -15,37 +17,18 @@ P = ParamSpec("P")
 
 
 async def settled(future: "asyncio.Future[T]") -> T:
-    """Wait until *future* is done, however often the caller is cancelled meanwhile; then raise that cancellation.
-
-    anyio's shield alone does not stop a native `task.cancel()`, and without it a cancelled anyio scope would wake
-    the loop without pause while this waits; so both.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not future.done():
-            try:
-                await asyncio.wait((future,))
-            except asyncio.CancelledError as error:
-                cancelled = error
+    """Wait until *future* is done, however often the caller is cancelled meanwhile; then raise that cancellation."""
+    cancelled = await _wait_through(future)
     if cancelled is not None:
-        if not future.cancelled() and (failure := future.exception()) is not None:
-            cancelled.add_note(f"meanwhile: {type(failure).__name__}: {failure}")
-        raise cancelled
+        raise _with_failure(cancelled, future)
     return future.result()
 
 
 async def settled_before(task: "asyncio.Task[T]", deadline: float) -> bool:
     """Wait for *task* until *deadline* of the loop's clock; say whether it has ended; raise a cancellation afterwards."""
-    cancelled: asyncio.CancelledError | None = None
-    loop = asyncio.get_running_loop()
-    with anyio.CancelScope(shield=True):
-        while not task.done() and (left := deadline - loop.time()) > 0:
-            try:
-                await asyncio.wait((task,), timeout=left)
-            except asyncio.CancelledError as error:
-                cancelled = error
+    cancelled = await _wait_through(task, deadline)
     if cancelled is not None:
-        raise cancelled
+        raise _with_failure(cancelled, task)
     return task.done()
 
 
@@ -56,14 +39,32 @@ async def finished(future: "asyncio.Future[T]", withdraw: Callable[[], bool]) ->
     except asyncio.CancelledError as error:
         if withdraw():
             raise
-        try:
-            await settled(future)
-        except asyncio.CancelledError:
-            pass
-        except Exception as failure:
-            error.add_note(f"meanwhile: {type(failure).__name__}: {failure}")
-        raise
+        raise _with_failure(await _wait_through(future) or error, future) from None
     return future.result()
+
+
+async def _wait_through(future: "asyncio.Future[T]", deadline: float | None = None) -> asyncio.CancelledError | None:
+    """Wait until *future* is done, at most until *deadline*; return the last cancellation that was asked for meanwhile.
+
+    anyio's shield alone does not stop a native `task.cancel()`, and without it a cancelled anyio scope would wake
+    the loop without pause while this waits; so both.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    loop = asyncio.get_running_loop()
+    with anyio.CancelScope(shield=True):
+        while not future.done() and (deadline is None or loop.time() < deadline):
+            try:
+                await asyncio.wait((future,), timeout=None if deadline is None else deadline - loop.time())
+            except asyncio.CancelledError as error:
+                cancelled = error
+    return cancelled
+
+
+def _with_failure(cancelled: asyncio.CancelledError, future: "asyncio.Future[T]") -> asyncio.CancelledError:
+    """Note on the cancellation why the work failed meanwhile, if it did."""
+    if future.done() and not future.cancelled() and (failure := future.exception()) is not None:
+        cancelled.add_note(f"meanwhile: {type(failure).__name__}: {failure}")
+    return cancelled
 
 
 class Worker(Generic[H]):
@@ -73,17 +74,23 @@ class Worker(Generic[H]):
     another. By the time anybody sees a cancellation, a call either never began or is complete.
     """
 
-    def __init__(self, name: str, make: Callable[[], H]) -> None:
+    def __init__(self, name: str, make: Callable[[], H], path: str = "") -> None:
         self._make = make
+        self._path = path
         self._lent: H | None = None
+        self._last: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def run(self, function: Callable[Concatenate[H, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call *function* in the thread, with the lent thing first; return or raise what it does.
 
-        Cancelled before it began, it never runs; afterwards it is waited for, and the cancellation raised then.
+        Raises `RepositoryClosed` once the thread has ended. Cancelled before it began, it never runs; afterwards it is
+        waited for, and the cancellation raised then.
         """
-        asked: Future[T] = self._thread.submit(lambda: function(self._lend(), *args, **kwargs))
+        try:
+            asked: Future[T] = self._thread.submit(lambda: function(self._lend(), *args, **kwargs))
+        except RuntimeError as error:  # the thread has ended
+            raise RepositoryClosed(self._path) from error
         return await finished(asyncio.wrap_future(asked), asked.cancel)
 
     def _lend(self) -> H:
@@ -91,10 +98,17 @@ class Worker(Generic[H]):
             self._lent = self._make()
         return self._lent
 
+    def _let_go(self) -> None:
+        self._lent = None
+
     async def aclose(self) -> None:
-        """End the thread once what it has begun is done."""
-        loop = asyncio.get_running_loop()
-        await settled(asyncio.ensure_future(loop.run_in_executor(None, self._thread.shutdown)))
+        """Let the lent thing go and end the thread, once all that was asked for before is done."""
+        last = self._last = self._last or self._thread.submit(self._let_go)
+        self._thread.shutdown(wait=False)
+        try:
+            await settled(asyncio.wrap_future(last))
+        finally:
+            self._thread.shutdown()  # it has nothing left to do, so the loop does not wait here
 
 
 class Gatherer(Generic[A, R]):
@@ -120,21 +134,29 @@ class Gatherer(Generic[A, R]):
         """Return the answer for *item*; when cancelled, it is withdrawn if its group has not begun, else seen through."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting[future] = item
-        if self._driver is None:
-            self._driver = asyncio.create_task(self._drive())
+        self._go_on()
         return await finished(future, lambda: self._waiting.pop(future, None) is not None)
 
     async def idle(self) -> None:
         """Wait until nothing is under way."""
-        while self._driver is not None:
-            await settled(self._driver)
+        cancelled: asyncio.CancelledError | None = None
+        while (driver := self._go_on()) is not None:
+            cancelled = await _wait_through(driver) or cancelled
+        if cancelled is not None:
+            raise cancelled
+
+    def _go_on(self) -> "asyncio.Task[None] | None":
+        """Return the task that drives the groups; begin one when there is something to do and none is under way."""
+        if self._driver is not None and self._driver.done():
+            self._driver = None
+        if self._driver is None and self._waiting:
+            self._driver = asyncio.create_task(self._drive())
+            self._driver.add_done_callback(lambda _: self._go_on())  # it may have been cancelled before it began
+        return self._driver
 
     async def _drive(self) -> None:
-        try:
-            while self._waiting:
-                await self._act_for(self._next_group())
-        finally:
-            self._driver = None
+        while self._waiting:
+            await self._act_for(self._next_group())
 
     def _next_group(self) -> "dict[asyncio.Future[R], A]":
         group: dict[asyncio.Future[R], A] = {}
@@ -151,13 +173,22 @@ class Gatherer(Generic[A, R]):
     async def _act_for(self, group: "dict[asyncio.Future[R], A]") -> None:
         try:
             answers: Sequence[R | Exception] = await self._act(list(group.values()))
+            answered = list(zip(group, answers, strict=True))
         except BaseException as error:
-            answers = [error if isinstance(error, Exception) else RuntimeError(f"cut off by {error!r}")] * len(group)
-        for future, answer in zip(group, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-                future.exception()  # read it: a caller that was cancelled does not ask, and that is no mistake
-            else:
-                future.set_result(answer)
+            failure = error if isinstance(error, Exception) else RuntimeError(f"cut off by {error!r}")
+            _answer([(future, failure) for future in group])
+            if not isinstance(error, Exception):
+                raise
+        else:
+            _answer(answered)
+
+
+def _answer(answered: "Iterable[tuple[asyncio.Future[R], R | Exception]]") -> None:
+    for future, answer in answered:
+        if future.done():
+            continue
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+            future.exception()  # read it: a caller that was cancelled does not ask, and that is no mistake
+        else:
+            future.set_result(answer)

@@ -1,10 +1,11 @@
 """Figures of the event loop: how late a 1 ms ticker is beside experiments that log and save."""
 
 import asyncio
+import gc
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,24 +56,41 @@ def nothing(_number: int) -> AbstractAsyncContextManager[None]:
     return nullcontext()
 
 
-async def lateness_beside(work: Callable[[], Awaitable[object]]) -> list[float]:
-    """How late the ticker was, tick by tick, while `work` was going on."""
+@contextmanager
+def collector_watched() -> Iterator[list[float]]:
+    """The passes of the garbage collector in the block, in ms: no thread of the process runs during one."""
+    passes, begun = [0.0], [0.0]
+
+    def note(phase: str, _info: Mapping[str, int]) -> None:
+        if phase == "start":
+            begun[0] = time.perf_counter()
+        else:
+            passes.append((time.perf_counter() - begun[0]) * 1000)
+
+    gc.callbacks.append(note)
+    try:
+        yield passes
+    finally:
+        gc.callbacks.remove(note)
+
+
+async def figures_beside(name: str, work: Callable[[], Awaitable[object]], *, held: bool = False) -> list[Figure]:
+    """How late the ticker was while `work` was going on; `held` against the targets, or for comparison only."""
     lateness: list[float] = []
     ticker = asyncio.create_task(tick(lateness))
     await asyncio.sleep(0.1)
-    lateness.clear()
-    await work()
+    gc.collect()
     await asyncio.sleep(0.01)
+    lateness.clear()
+    with collector_watched() as passes:
+        await work()
+        await asyncio.sleep(0.01)
     ticker.cancel()
-    return lateness
-
-
-def figures(name: str, lateness: list[float], *, held: bool) -> list[Figure]:
-    """The figures of one ticker; `held` against the targets, or for comparison only."""
     return [
         Figure(f"ticker {name}: p50", percentile(lateness, 0.5), "ms"),
         Figure(f"ticker {name}: p99", percentile(lateness, 0.99), "ms", at_most=5 if held else None),
         Figure(f"ticker {name}: max", max(lateness), "ms", at_most=20 if held else None),
+        Figure(f"ticker {name}: longest garbage collection", max(passes), "ms"),
     ]
 
 
@@ -85,17 +103,16 @@ async def start_all(work: Work, start: Start, count: int) -> None:
 
 async def watch(path: Path, count: int) -> list[Figure]:
     """The ticker beside nothing, beside tasks that only sleep, and beside the same tasks with an experiment each."""
-    result = figures("beside an idle loop", await lateness_beside(lambda: asyncio.sleep(3)), held=False)
+    result = await figures_beside("beside an idle loop", lambda: asyncio.sleep(3))
     for name, work in {"paced": work_paced, "all at once": work_at_once}.items():
         async with aexp.Repository(path) as repository:
 
             def experiment(number: int, name: str = name, repository: aexp.Repository = repository) -> aexp.Experiment:
                 return repository.experiment(f"{name.replace(' ', '-')}-{number}", params={"seed": number})
 
-            sleeping = await lateness_beside(partial(start_all, work, nothing, count))
-            working = await lateness_beside(partial(start_all, work, experiment, count))
-        result += figures(f"beside {count:,} tasks without aexp, {name}", sleeping, held=False)
-        result += figures(f"beside {count:,} experiments, {name}", working, held=work is work_paced)
+            bare, ours = partial(start_all, work, nothing, count), partial(start_all, work, experiment, count)
+            result += await figures_beside(f"beside {count:,} tasks without aexp, {name}", bare)
+            result += await figures_beside(f"beside {count:,} experiments, {name}", ours, held=work is work_paced)
     return result
 
 

@@ -139,7 +139,7 @@ def print_records(records: Iterable[aexp.Record]) -> None:
         loss, accuracy = (record.metrics.get(name, float("nan")) for name in ("loss", "accuracy"))
         print(
             f"{record.name:<18}{record.status:<11}{record.params['lr']:>9g}{record.params['model']['hidden']:>8}"
-            f"{loss:>10.4f}{accuracy:>10.4f}{len(record.checkpoints):>13}  {record.error or ''}"
+            f"{loss:>10.4f}{accuracy:>10.4f}{len(record.checkpoints):>13}  {record.error.type if record.error else ''}"
         )
 
 
