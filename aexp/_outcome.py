@@ -2,6 +2,7 @@
 
 import asyncio
 import traceback
+from contextlib import suppress
 
 from ._lifecycle import Status
 from ._values import Failure
@@ -15,7 +16,9 @@ def outcome(error: BaseException) -> tuple[Status, Failure | None]:
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return Status.FINISHED, None
     stopped = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
-    message = str(error)
+    message = "(its text cannot be had)"
+    with suppress(Exception):  # the `__str__` of others may raise anything
+        message = str(error)
     if stopped and message.startswith("Cancelled via cancel scope"):
         message = ""  # anyio's note to itself: addresses, and a task that is gone
     texts = (type(error).__qualname__, message, "".join(traceback.format_exception(error)))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 import anyio
@@ -51,7 +52,11 @@ async def _wait_through(future: "asyncio.Future[T]", deadline: float | None = No
     """
     cancelled: asyncio.CancelledError | None = None
     loop = asyncio.get_running_loop()
-    with anyio.CancelScope(shield=True):
+    try:  # the scope is only for those who are cancelled: it costs as much as the waiting
+        await asyncio.wait((future,), timeout=None if deadline is None else deadline - loop.time())
+    except asyncio.CancelledError as error:
+        cancelled = error
+    with anyio.CancelScope(shield=True) if cancelled else nullcontext():
         while not future.done() and (deadline is None or loop.time() < deadline):
             try:
                 await asyncio.wait((future,), timeout=None if deadline is None else deadline - loop.time())

@@ -1,9 +1,8 @@
 """How experiments end: normally, by an exception, by cancellation, with their repository, or not in time."""
 
 import asyncio
-import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,13 @@ class Silent(Exception):
     def __str__(self) -> str:
         """Fail."""
         raise RuntimeError("no words")
+
+
+async def broken(experiment: aexp.Experiment, error: BaseException) -> None:
+    """Log one point in the experiment's block, and raise the error there."""
+    async with experiment:
+        await experiment.log_metric("m", 1.0, 1)
+        raise error
 
 
 async def test_the_end_of_the_block_saves(repository: aexp.Repository) -> None:
@@ -63,9 +69,7 @@ async def test_an_exception_goes_on_unchanged(repository: aexp.Repository, on_er
     """Whatever `on_error` says, the same exception object leaves the block, with no note added to it."""
     error = Boom("it is broken")
     with pytest.raises(Boom) as raised:
-        async with repository.experiment("it", on_error=on_error) as experiment:
-            await experiment.log_metric("m", 1.0)
-            raise error
+        await broken(repository.experiment("it", on_error=on_error), error)
 
     assert raised.value is error
     assert not hasattr(error, "__notes__")
@@ -77,15 +81,17 @@ async def test_an_exception_goes_on_unchanged(repository: aexp.Repository, on_er
 async def test_a_failure_is_recorded_with_its_traceback(repository: aexp.Repository) -> None:
     """A failed experiment's record says what was raised, why, and where."""
 
-    def divide(number: int) -> float:
-        return number / 0
+    experiment = repository.experiment("it")
 
-    with pytest.raises(Boom):
-        async with repository.experiment("it") as experiment:
+    async def divide(number: int) -> None:
+        async with experiment:
             try:
-                divide(1)
+                await experiment.log_metric("m", number / 0)
             except ZeroDivisionError as error:
                 raise Boom("caf\u00e9 \ud800") from error
+
+    with pytest.raises(Boom):
+        await divide(1)
     record = await repository.get("it")
 
     assert record == experiment.record
@@ -100,8 +106,7 @@ async def test_a_failure_is_recorded_with_its_traceback(repository: aexp.Reposit
 async def test_an_exception_that_cannot_be_printed_is_recorded(repository: aexp.Repository) -> None:
     """An exception whose text cannot be had still ends the experiment as failed, with its type."""
     with pytest.raises(Silent):
-        async with repository.experiment("it"):
-            raise Silent
+        await broken(repository.experiment("it"), Silent())
     record = await repository.get("it")
 
     assert record.status is Status.FAILED
@@ -112,9 +117,7 @@ async def test_an_exception_that_cannot_be_printed_is_recorded(repository: aexp.
 async def test_what_was_kept_goes_on(repository: aexp.Repository) -> None:
     """A kept experiment can be resumed in the same session, with its points, and be finished."""
     with pytest.raises(Boom):
-        async with repository.experiment("it", params={"lr": 0.1}, on_error="keep") as experiment:
-            await experiment.log_metric("m", 1.0, 1)
-            raise Boom
+        await broken(repository.experiment("it", params={"lr": 0.1}, on_error="keep"), Boom())
     (kept,) = await repository.interrupted()
     assert kept.status is Status.FAILED
     async with await repository.resume("it") as resumed:
@@ -209,8 +212,7 @@ async def test_what_ends_the_program_ends_the_experiment(
 ) -> None:
     """`sys.exit(0)` finishes an experiment, another exit fails it, Ctrl-C cancels it; and each goes on unchanged."""
     with pytest.raises(type(error)) as raised:
-        async with repository.experiment("it"):
-            raise error
+        await broken(repository.experiment("it"), error)
 
     assert raised.value is error
     assert (await repository.get("it")).status is status
@@ -249,9 +251,15 @@ async def test_a_closed_repository_is_told_apart(repo_path: Path) -> None:
     """Before `open()` and after `aclose()` every call that needs the repository raises `RepositoryClosed`."""
     repository = aexp.Repository(repo_path)
     for _ in range(2):
-        calls = [repository.experiments(), repository.get("it"), repository.history("it"), repository.read("it", "x")]
+        calls: list[Coroutine[Any, Any, Any]] = [
+            repository.experiments(),
+            repository.get("it"),
+            repository.history("it"),
+            repository.read("it", "x"),
+        ]
         calls += [repository.interrupted(), repository.recover(), repository.resume("it")]
-        for call in (*calls, repository.experiment("it").init()):
+        calls.append(repository.experiment("it").init())
+        for call in calls:
             with pytest.raises(aexp.RepositoryClosed):
                 await call
         async with repository:
@@ -263,14 +271,13 @@ async def test_an_experiment_outlives_its_repository_in_the_journal(repo_path: P
     async with aexp.Repository(repo_path) as repository:
         experiment = await repository.experiment("it").init()
         await experiment.log_metric("m", 1.0, 1)
-    for call in (experiment.log_metric("m", 2.0), experiment.log_metrics({"m": 2.0}), experiment.log_file("x", "x")):
+    logging = [experiment.log_metric("m", 2.0), experiment.log_metrics({"m": 2.0}), experiment.log_file("x", "x")]
+    calls: list[Coroutine[Any, Any, Any]] = [*logging, experiment.set_params(a=1), experiment.make_checkpoint()]
+    for call in (*calls, experiment.flush(), experiment.discard(), experiment.save(), experiment.save(force=True)):
         with pytest.raises(aexp.RepositoryClosed):
             await call
     with pytest.raises(aexp.RepositoryClosed):
         experiment.log_metric_nowait("m", 2.0)
-    for call in (experiment.set_params(a=1), experiment.flush(), experiment.save()):
-        with pytest.raises(aexp.RepositoryClosed):
-            await call
 
     async with aexp.Repository(repo_path) as repository:
         (record,) = await repository.recover()
@@ -290,10 +297,9 @@ def test_a_repository_belongs_to_one_event_loop(repo_path: Path) -> None:
 
 async def test_a_repository_that_is_not_closed_says_so(repo_path: Path) -> None:
     """An open repository that nobody holds any more warns as an open file does, and its threads end."""
-    repository = await aexp.Repository(repo_path).open()
+    held = [await aexp.Repository(repo_path).open()]
     with pytest.warns(ResourceWarning, match="not closed"):
-        del repository
-        gc.collect()
+        held.clear()
 
 
 # ---- the short form ----
@@ -345,9 +351,7 @@ async def test_init_is_awaitable(repo_path: Path, monkeypatch: pytest.MonkeyPatc
 async def test_an_init_that_fails_leaves_nothing_open(repo_path: Path, git: Git, awaited: bool) -> None:
     """When `aexp.init` cannot begin, it raises what stood in the way, and closes the repository it opened."""
     git("branch", "it", cwd=repo_path)
+    beginning = aexp.init("it", path=repo_path)
     with pytest.raises(aexp.InvalidName):
-        if awaited:
-            await aexp.init("it", path=repo_path)
-        else:
-            await aexp.init("it", path=repo_path).__aenter__()
+        await (beginning if awaited else beginning.__aenter__())
     assert threads() == []

@@ -25,7 +25,8 @@ def on_every_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
 
     functools.update_wrapper(run, test)
     vars(run)["__signature__"] = signature.replace(parameters=[place, *signature.parameters.values()])
-    return pytest.mark.parametrize("loop", ["asyncio", "uvloop"])(run)
+    on_both: Callable[..., None] = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])(run)
+    return on_both
 
 
 @define(eq=False)
@@ -115,7 +116,7 @@ async def test_who_is_cancelled_before_the_group_begins_is_withdrawn() -> None:
         await second
     counter.gate.set()
 
-    assert await asyncio.gather(first, third) == [0, 8]
+    assert [await first, await third] == [0, 8]
     assert counter.groups == [[0], [4]]
 
 
@@ -124,7 +125,7 @@ async def test_who_is_cancelled_in_a_group_that_has_begun_sees_it_through() -> N
     """A caller whose group has begun is cancelled when the group is done, and the others get their answers."""
     counter = Counter()
     double: Gatherer[int, int] = Gatherer(counter.act, 100)
-    first, second = (asyncio.create_task(double(item)) for item in (1, 2))
+    first, second = [asyncio.create_task(double(item)) for item in (1, 2)]
     await turns()
     for _ in range(2):
         first.cancel()

@@ -5,8 +5,8 @@ import functools
 import inspect
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -30,7 +30,8 @@ def on_every_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
 
     functools.update_wrapper(run, test)
     vars(run)["__signature__"] = signature.replace(parameters=[place, *signature.parameters.values()])
-    return pytest.mark.parametrize("loop", ["asyncio", "uvloop"])(run)
+    on_both: Callable[..., None] = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])(run)
+    return on_both
 
 
 @define(eq=False)
@@ -74,7 +75,7 @@ class Shop:
     async def begun(self, name: str) -> None:
         """Wait until the call has begun."""
         async with asyncio.timeout(LIMIT):
-            while not (self.benches and name in self.bench.began):
+            while not (self.benches and name in self.bench.began):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
     def open_soon(self, seconds: float = 0.03) -> None:
@@ -82,9 +83,9 @@ class Shop:
         threading.Timer(seconds, self.gate.set).start()
 
 
-@asynccontextmanager
-async def opened() -> AsyncIterator[Shop]:
-    """A worker with nothing to do; what it does ends with the block."""
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    """A worker with nothing to do."""
     benches: list[Bench] = []
 
     def make() -> Bench:
@@ -94,7 +95,7 @@ async def opened() -> AsyncIterator[Shop]:
     shop = Shop(Worker("aexp-test", make), benches)
     yield shop
     shop.gate.set()
-    await shop.worker.aclose()
+    asyncio.run(shop.worker.aclose())
 
 
 # ---- a worker ----
@@ -202,7 +203,7 @@ async def test_a_failing_sibling_waits_for_the_call(shop: Shop) -> None:
         shop.open_soon()
         raise LookupError("first")
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
         async with asyncio.TaskGroup() as group:
             group.create_task(shop.worker.run(Bench.work, "save", shop.gate))
             group.create_task(fail())
@@ -359,4 +360,3 @@ async def test_a_deadline_ends_the_waiting_and_not_the_work() -> None:
     assert through
     assert work.result() is True
     assert await settled_before(work, loop.time())
-
