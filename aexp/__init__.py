@@ -29,9 +29,11 @@ from .errors import GitError as GitError
 from .errors import GitNotFound as GitNotFound
 from .errors import InvalidName as InvalidName
 from .errors import InvalidParams as InvalidParams
+from .errors import InvalidQuery as InvalidQuery
 from .errors import InvalidTransition as InvalidTransition
 from .errors import JournalCorrupt as JournalCorrupt
 from .errors import JournalFailed as JournalFailed
+from .errors import MissingExtra as MissingExtra
 from .errors import NameTaken as NameTaken
 from .errors import NoBaseline as NoBaseline
 from .errors import NotOwner as NotOwner
@@ -59,9 +61,11 @@ __all__ = [
     "Interrupted",
     "InvalidName",
     "InvalidParams",
+    "InvalidQuery",
     "InvalidTransition",
     "JournalCorrupt",
     "JournalFailed",
+    "MissingExtra",
     "NameTaken",
     "NoBaseline",
     "NotOwner",

@@ -12,7 +12,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from ._files import Breath, translating
-from ._formats.gitobjects import EXECUTABLE, FILE, GITLINK, SYMLINK, Kind, object_id
+from ._formats.gitobjects import EXECUTABLE, FILE, GITLINK, SYMLINK, Kind, is_git_folder, object_id
 from ._formats.status import Change, parse_status, quoted
 from ._git import Handle, read_quarantined, run
 from ._values import CodeMode, Settings, Skipped
@@ -29,7 +29,7 @@ Edits = dict[str, tuple[int, bytes] | None]
 
 @frozen(eq=False)
 class Snapshot:
-    """What to lay over the baseline's tree: edits by path, the blobs they need, and what was left out."""
+    """What to lay over HEAD's tree: edits by path, the blobs they need, and what was left out."""
 
     edits: Edits
     blobs: dict[bytes, Callable[[], bytes]]
@@ -73,8 +73,8 @@ class Watch:
         for path in self._paths:
             breath()
             signature = _signature(path)
-            if signature is not None and max(signature[:2]) > latest:
-                return None
+            if signature is not None and (max(signature[:2]) > latest or stat.S_ISDIR(signature[4])):
+                return None  # of a submodule the folder does not tell when its commit changed
             seen.append(signature)
         return index, seen
 
@@ -130,7 +130,8 @@ def _taken(handle: Handle, changes: Sequence[Change], settings: Settings, scratc
             blobs[object_id(Kind.BLOB, content)] = lambda content=content: content  # type: ignore[misc]
         else:
             room -= 0 if change.tracked else found.st_size
-            regular.append((change, EXECUTABLE if found.st_mode & 0o100 else FILE))
+            mode = EXECUTABLE if found.st_mode & 0o100 else FILE
+            regular.append((change, change.mode if change.tracked else mode))  # Git knows core.fileMode
     quarantine = tempfile.mkdtemp(prefix="capture-", dir=scratch) if regular else None
     try:
         for (change, mode), id in zip(regular, _hashed(handle, regular, quarantine), strict=True):
@@ -161,6 +162,8 @@ def _refusal(change: Change, found: os.stat_result | None, settings: Settings, r
         return None
     if any(fnmatch(name, pattern.lower()) for pattern in settings.secret_files):
         return "the name of a file that holds secrets"
+    if any(map(is_git_folder, change.path.split(b"/"))):
+        return "Git's own folder, on some file system"
     if found.st_size > settings.file_limit:
         return f"larger than {settings.file_limit} bytes"
     return "too much untracked data" if found.st_size > room else None

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
+from ._formats.account import Account
 from ._formats.params import dump_params, merge
 from ._formats.plain import plain
 from ._journal import Journal
@@ -51,6 +52,20 @@ class Options:
     message: str
     on_error: OnError
     force: bool
+
+
+def options_of(account: Account) -> Options:
+    """Return what the experiment of a journal's *account* was asked for."""
+    return Options(
+        account.name,
+        account.params,
+        account.baseline,
+        account.code.mode,
+        account.tags,
+        account.message,
+        "save",
+        account.force,
+    )
 
 
 def rendered(_: Store, params: Mapping[str, Any]) -> str:

@@ -44,7 +44,6 @@ class Experiment(Intake):
         "_began",
         "_desk",
         "_ended",
-        "_files",
         "_open",
         "_options",
         "_params_text",
@@ -64,7 +63,6 @@ class Experiment(Intake):
         self._account: Account | None = None
         self._desk: Desk | None = None
         self._record: Record | None = None
-        self._files: set[str] | None = None
         self._params_text = ""
         self._began = 0.0
 
@@ -214,7 +212,7 @@ class Experiment(Intake):
         data = content.encode() if isinstance(content, str) else bytes(memoryview(content))
         if len(data) > desk.settings.file_limit:
             raise InvalidParams(f"{place} has {len(data)} bytes; log_file takes {desk.settings.file_limit} at most")
-        files = self._files = self._files or set()
+        files = self._stream.files
         for other in files:
             if other.startswith(f"{place}/") or place.startswith(f"{other}/"):
                 raise UnsafePath(place, f"{other} was logged, and a path cannot be both a file and a folder")
@@ -389,11 +387,14 @@ class Experiment(Intake):
     async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
         """Do *work* after what is under way, in a task of its own, and see it through however the caller is cancelled."""
         before = self._turn
+        task = self._turn = asyncio.create_task(work if before is None else _behind(before, work))
+        try:
+            return await settled(task)
+        finally:
+            if self._turn is task:
+                self._turn = None
 
-        async def turn() -> T:
-            if before is not None and not before.done():
-                await asyncio.wait((before,))
-            return await work
 
-        task = self._turn = asyncio.create_task(turn())
-        return await settled(task)
+async def _behind(before: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> T:
+    await asyncio.wait((before,))
+    return await work

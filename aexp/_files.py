@@ -1,17 +1,24 @@
-"""Files that survive: sync, atomic replacement, durable folders, locks. No Git here, no event loop."""
+"""Files that survive: sync, atomic replacement, durable folders, locks; and threads to wait for the disk in.
+
+No Git here, no event loop.
+"""
 
 import errno
 import fcntl
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Final
+from queue import SimpleQueue
+from typing import Any, Final, ParamSpec, TypeVar
 
 from .errors import AexpError, DiskFull, ReadOnlyRepository, TooManyOpenFiles
 
+T = TypeVar("T")
+P = ParamSpec("P")
 TOGETHER: Final = 8
 """How many syncs are asked for at once."""
 PAUSE: Final = 1e-3
@@ -72,11 +79,14 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 def write_new(path: str, content: bytes, *, mode: int = 0o644) -> None:
-    """Make the file *path*, which must not exist, and sync it; the folder is left to the caller."""
+    """Make the file *path*, which must not exist, whole or not at all, and sync it; the folder is left to the caller."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         write_all(descriptor, content)
         sync(descriptor)
+    except BaseException:
+        remove(path)
+        raise
     finally:
         os.close(descriptor)
 
@@ -151,7 +161,7 @@ def lock(path: str) -> int | None:
     """
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = _opened(path)
         except FileNotFoundError:
             return None
         try:
@@ -166,6 +176,16 @@ def lock(path: str) -> int | None:
         os.close(descriptor)  # the folder was renamed or replaced between open and lock
 
 
+def _opened(path: str) -> int:
+    """Open the file for writing, which NFS asks of who locks; where nothing can be written, for reading."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def _is_still(path: str, descriptor: int) -> bool:
     try:
         there = os.stat(path)
@@ -173,6 +193,41 @@ def _is_still(path: str, descriptor: int) -> bool:
         return False
     ours = os.fstat(descriptor)
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+class Thread(Executor):
+    """One thread, started at once, that makes the calls it is given, one after the other.
+
+    The executors of the standard library are shut as soon as the interpreter begins to end; this one works on until
+    `shutdown`, or for as long as anything does.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        """Call *function* behind what was asked for before; the future gives what it returns or raises."""
+        future: Future[T] = Future()
+        self._calls.put((future, lambda: function(*args, **kwargs)))
+        return future
+
+    def _work(self) -> None:
+        while (asked := self._calls.get()) is not None:
+            future, call = asked
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except BaseException as error:
+                    future.set_exception(error)
+            del asked, future, call  # what they hold must not live until the next call
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the thread when it has done what it was asked for."""
+        self._calls.put(None)
+        if wait:
+            self._thread.join()
 
 
 def give_way() -> None:

@@ -65,7 +65,7 @@ def open_handle(path: str) -> Handle:
     if found is None:
         raise RepositoryNotFound(os.path.abspath(path))
     try:
-        repo = pygit2.Repository(found)
+        repo = pygit2.Repository(os.path.abspath(path))  # not *found*: a `.git` file alone may know the work tree
     except (pygit2.GitError, KeyError, ValueError, OSError) as error:
         raise _unsupported(found, str(error)) from error
     common = os.path.realpath(os.path.join(repo.path, _common(repo.path)))

@@ -12,14 +12,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import aiofiles
 import aiofiles.threadpool.binary
 
-from ._files import give_way, sync, sync_folder, translated, write_all, write_new
+from ._files import Thread, give_way, sync, sync_folder, translated, write_new
 from ._formats.batch import Encoder, Entry, Item, Stream
 from ._formats.journal import Kind, encode_line, header, seed
 from ._layout import segment_name
@@ -29,10 +29,6 @@ from .errors import AexpError, DiskFull, ForkedError, JournalFailed, QueueFull, 
 
 BATCH: Final = 20_000
 """Points taken from the queue at a time; a fuller queue does not wait for the write interval."""
-BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0)
-"""Seconds between tries to write when the disk refuses; the last one repeats."""
-PARTING: Final = 2.0
-"""Seconds that the end of the interpreter waits for a write that is under way."""
 
 T = TypeVar("T")
 
@@ -49,8 +45,12 @@ class Journal:
         """Whether the writer must be woken."""
         self._folder, self._session, self._settings = folder, session, settings
         self._encoder = Encoder(sequence)
-        self._segment, self._seed, self._offset, self._synced = segment - 1, 0, 0, 0
+        self._segment, self._seed, self._offset, self._synced, self._page_end = segment - 1, 0, 0, 0, 0
+        self._tried = segment - 1
+        """The highest number of a segment so far: one that could not be opened is not tried again."""
         self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
+        self._failed = False
+        """Whether the file must be left: what is unsynced may never reach the disk."""
         self._pending: list[Entry] = []
         self._unsynced: list[Entry] = []
         self._barriers: list[Future[int]] = []
@@ -65,39 +65,51 @@ class Journal:
 
     def pressure(self, more: int = 1) -> None:
         """Hurry the writer when the queue fills; raise `QueueFull` without room for *more*, or why nothing is taken."""
-        if self._refusal is not None:
-            raise self._refusal
-        if len(self.queue) + more > self._settings.queue_capacity:
+        self._check()
+        if self.queue and len(self.queue) + more > self._settings.queue_capacity:
             raise QueueFull(self._settings.queue_capacity)
-        self.limit = self._settings.queue_capacity
+        self._set_limit(self._settings.queue_capacity)
         self._tell(self._hurry)
 
     def wake(self) -> None:
         """Tell the sleeping writer that there is something to write, soon."""
         self.asleep = False
-        self._tell(self._awake)
+        self._tell(self._something.set)
 
     def record(self, kind: Kind, payload: object, stream: Stream | None = None) -> None:
         """Put a record into the queue, behind all that was put there before."""
-        if self._refusal is not None:
-            raise self._refusal
+        self._check()
         self.queue.append((None, kind, payload, stream))
         if self.asleep:
             self.wake()
 
-    def record_now(self, kind: Kind, payload: object) -> "Future[int]":
-        """Put a record into the queue and hurry; the future gives its sequence number once it is written."""
-        if self._refusal is not None:
-            raise self._refusal
-        written: Future[int] = Future()
-        self.queue.append((None, kind, payload, written))
+    def record_now(self, kind: Kind, *payloads: object) -> "list[Future[int]]":
+        """Put a record for each of *payloads* into the queue and hurry; a future gives its number once it is written.
+
+        For None there is no record: the future is done when all that was put before is synced.
+        """
+        self._check()
+        written: list[Future[int]] = [Future() for _ in payloads]
+        self.queue += [(None, kind, payload, future) for payload, future in zip(payloads, written, strict=True)]
         self.asleep = False
         self._tell(self._hurry)
+        if self._refusal is not None:  # the writer may have ended meanwhile
+            for future in written:
+                _fail(future, self._refusal)
         return written
 
-    def _barrier(self) -> "Future[int]":
-        """Return a future that is done when all that was put before is synced: a record without a body."""
-        return self.record_now(Kind.SEGMENT, None)
+    def _check(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal.with_traceback(None)
+
+    def _set_limit(self, limit: int) -> None:
+        self.limit = limit
+        if self._refusal is not None:  # looked at last, so that none is let in after the end
+            self.limit = 0
+
+    def _refuse(self, refusal: AexpError) -> None:
+        self._refusal, self.limit = refusal, 0
+        self._tell(self._hurry)
 
     def _tell(self, callback: Callable[[], None]) -> None:
         loop = self._loop
@@ -110,18 +122,23 @@ class Journal:
     async def start(self) -> None:
         """Start the writer and open the first segment; raise what the disk says."""
         self._thread.start()
-        await settled(asyncio.wrap_future(self._ready))
+        try:
+            await settled(asyncio.wrap_future(self._ready))
+        except BaseException:
+            await self._stop()
+            raise
         journal = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forked(journal))
         atexit.register(self.drain)
 
     async def room(self, more: int = 1) -> None:
-        """Wait until the queue has room for *more*."""
+        """Wait until the queue has room for *more*, or is empty; raise why nothing is taken any more."""
         while len(self.queue) + more > self._settings.queue_capacity and self.queue and self._refusal is None:
             waiter: Future[None] = Future()
             self._waiters.append(waiter)
             self._tell(self._hurry)
-            await asyncio.wrap_future(waiter)
+            if self._refusal is None:  # else the writer may have ended meanwhile
+                await asyncio.wrap_future(waiter)
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until all that was put before is on the disk, synced.
@@ -130,80 +147,62 @@ class Journal:
         is lost by that: the writer goes on trying. Cancelled, it stops waiting; the writing goes on.
         """
         async with asyncio.timeout(timeout):
-            await asyncio.wrap_future(self._barrier())
+            await asyncio.wrap_future(*self.record_now(Kind.SEGMENT, None))
 
     async def aclose(self) -> None:
         """Write and sync what is left, and end the writer; raise what the disk says."""
-        if self._refusal is not None:
-            return
-        try:
-            await settled(asyncio.wrap_future(self._barrier()))
-        finally:
-            self._end(RepositoryClosed(self._folder))
-            atexit.unregister(self.drain)
-            await settled(asyncio.ensure_future(asyncio.to_thread(self._thread.join)))
+        if isinstance(self._refusal, JournalFailed):
+            self._check()
+        if self._refusal is None:
+            try:
+                await settled(asyncio.ensure_future(self.flush()))
+            finally:
+                await self._stop()
 
-    def _end(self, refusal: AexpError) -> None:
-        self._refusal, self.limit = refusal, 0
-        self._tell(self._hurry)
+    async def _stop(self) -> None:
+        self._refuse(RepositoryClosed(self._folder))
+        atexit.unregister(self.drain)
+        await settled(asyncio.ensure_future(asyncio.to_thread(self._thread.join)))
 
     def drain(self) -> None:
-        """Write what is queued when the interpreter ends; executors are gone by then, so with plain calls."""
-        self._end(RepositoryClosed(self._folder))
-        self._thread.join(PARTING)
-        if self._thread.is_alive():
-            return
-        for entries in self._encoder.encode(self._take(len(self.queue))):
-            self._pending += entries
-        if lines := [encode_line(entry.body, self._seed) for entry in self._pending if entry.body]:
-            descriptor = os.open(self._path(), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            write_all(descriptor, b"".join(lines))
-            sync(descriptor)
-            os.close(descriptor)
+        """Write and sync what is left when the interpreter ends."""
+        self._refuse(RepositoryClosed(self._folder))
+        self._thread.join(self._settings.close_timeout)
+        if self._thread.is_alive() or self.queue or self._pending:
+            raise JournalFailed(self._folder, OSError(0, "the interpreter ended before all was written"))
 
     # ---- the writer's thread: the queue ----
 
     def _live(self) -> None:
-        with ThreadPoolExecutor(2, thread_name_prefix="aexp-journal-io") as self._io:
-            try:
+        try:
+            with Thread("aexp-journal-write") as self._writing, Thread("aexp-journal-sync") as self._syncing:
                 asyncio.run(self._write_forever())
-            except BaseException as error:  # nobody else hears this thread
-                self._refusal, self.limit = JournalFailed(self._folder, OSError(0, repr(error))), 0
-                waiting: tuple[Future[Any], ...] = (self._ready, *self._barriers, *self._waiters)
-                for future in waiting:
-                    _fail(future, self._refusal)
+        except BaseException as error:  # nobody else hears this thread
+            ours = translated(error, self._folder) if isinstance(error, OSError) else OSError(0, repr(error))
+            self._refuse(ours if isinstance(ours, AexpError) else JournalFailed(self._folder, ours))
+        assert self._refusal is not None
+        waiting: tuple[Future[Any], ...] = (self._ready, *self._waiters, *self._barriers, *self._asking())
+        for future in waiting:
+            _fail(future, self._refusal)
 
     async def _write_forever(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._something, self._urgent, self._unwritten = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._turn = asyncio.Lock()
-        try:
-            await self._open_segment()
-        except OSError as error:
-            _fail(self._ready, translated(error, self._folder))
-            return
+        self._turn, self._loop = asyncio.Lock(), asyncio.get_running_loop()
+        await self._open_segment()
         syncer = asyncio.create_task(self._sync_forever())
         _answer(self._ready, None)
-        while self._refusal is None or self.queue or self._pending:
-            await self._something.wait()
-            self._something.clear()
-            if not self._urgent.is_set():
+        while await self._write_queue():
+            if self._refusal is None or self.queue:
+                await self._something.wait()
+                self._something.clear()
                 await _wait(self._urgent, self._settings.write_interval)
-            self._urgent.clear()
-            try:
-                if not await self._write_queue():
-                    break
-            except RuntimeError:  # the interpreter is ending and its executors are gone: `drain` does the rest
+                self._urgent.clear()
+                continue
+            await self._sync()
+            if not self._failed:
                 break
         syncer.cancel()
-        with suppress(asyncio.CancelledError, RuntimeError):
-            await syncer
-        if self._file is not None:
-            with suppress(RuntimeError):
-                await self._file.close()
-
-    def _awake(self) -> None:
-        self._something.set()
+        await self._close_file()
 
     def _hurry(self) -> None:
         self._something.set()
@@ -226,52 +225,60 @@ class Journal:
     async def _write_queue(self) -> bool:
         """Write until the queue is empty; False when the session ends on a disk that refuses."""
         while True:
-            if not self._encode():
+            if not self._encode() and not self._pending and not self._failed:
                 self.asleep = True
                 if not self.queue:  # looked at again after falling asleep: nothing slips in between unseen
                     return True
                 self.asleep = False
-            while self._pending:
-                async with self._turn:
-                    failure = await self._write_pending()
+            while self._pending or self._failed:
+                failure = await self._write_pending()
                 if failure is None:
                     self._tries = 0
                 elif not await self._ride_out(failure):
                     return False
-            self.limit = min(BATCH, self._settings.queue_capacity) if self._refusal is None else 0
-            waiters, self._waiters = self._waiters, []
+            self._set_limit(min(BATCH, self._settings.queue_capacity))
+            waiters = self._waiters[:]
+            del self._waiters[: len(waiters)]
             for waiter in waiters:
                 _answer(waiter, None)
 
     # ---- the writer's thread: the disk ----
 
-    def _path(self) -> str:
-        return os.path.join(self._folder, segment_name(self._segment))
+    def _path(self, segment: int) -> str:
+        return os.path.join(self._folder, segment_name(segment))
 
-    async def _io_call(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._io, function, *arguments)
+    async def _call(self, thread: Thread, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
 
     async def _open_segment(self) -> None:
-        """Go on in a new file, durable; a number that could not be opened is not tried again."""
-        self._segment += 1
-        first = next(iter((*self._unsynced, *self._pending)), None)
-        sequence = self._encoder.sequence if first is None else first.sequence - 1
-        line = header(self._session, self._segment, sequence)
-        await self._io_call(write_new, self._path(), line)
-        await self._io_call(sync_folder, self._folder)
-        if self._file is not None:
-            await self._file.close()
-        self._file = await aiofiles.open(self._path(), "ab", buffering=0, executor=self._io)
-        self._seed = seed(self._session, self._segment)
+        """Go on in a new file, durable; if that fails, nothing has changed."""
+        self._tried += 1
+        segment = self._tried
+        first = next((entry.sequence for entry in self._pending if entry.body), self._encoder.sequence + 1)
+        line = header(self._session, segment, first - 1)
+        await self._call(self._writing, write_new, self._path(segment), line)
+        await self._call(self._syncing, sync_folder, self._folder)
+        file = await aiofiles.open(self._path(segment), "ab", buffering=0, executor=self._writing)
+        await self._close_file()
+        self._file, self._segment, self._seed = file, segment, seed(self._session, segment)
         self._offset = self._synced = len(line)
+        self._page_end = self._offset + self._settings.segment_size
+
+    async def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                await file.close()
 
     async def _write_pending(self) -> OSError | None:
         """Append what is pending with one write; return what the disk says when it refuses."""
         try:
+            if self._file is not None and self._offset > self._page_end:
+                await self._turn_page()
+            if self._failed:
+                await self._leave_file()
             if self._file is None:
                 await self._open_segment()
-            elif self._offset > self._settings.segment_size:
-                await self._turn_page()
             entries = self._pending
             lines = [encode_line(entry.body, self._seed) if entry.body else b"" for entry in entries]
             view = memoryview(b"".join(lines))
@@ -295,46 +302,50 @@ class Journal:
         return None
 
     async def _turn_page(self) -> None:
-        assert self._file is not None
-        await self._io_call(sync, self._file.fileno())
-        self._unsynced = []
-        await self._open_segment()
+        await self._sync()
+        if not self._failed:
+            try:
+                await self._open_segment()
+            except OSError:  # no room for another file: this one grows on
+                self._page_end = self._offset + self._settings.segment_size
 
     async def _ride_out(self, failure: OSError) -> bool:
-        """Answer those who wait, put away the half-written rest, pause; say whether to try again."""
-        ours = translated(failure, self._path())
-        full = isinstance(ours, DiskFull)
-        self._tell_waiting(ours if isinstance(ours, DiskFull) else JournalFailed(self._path(), failure))
-        async with self._turn:
-            if full:
-                with suppress(OSError):
-                    await self._io_call(os.truncate, self._path(), self._offset)
-            else:
-                await self._leave_file()
-        await _wait(self._urgent, BACK_OFF[min(self._tries, len(BACK_OFF) - 1)])
+        """Put away the half-written rest, answer those who wait, pause; say whether to try again."""
+        ours = translated(failure, self._path(self._segment))
+        whole = False
+        if isinstance(ours, DiskFull) and self._file is not None:
+            with suppress(OSError):
+                await self._call(self._writing, os.ftruncate, self._file.fileno(), self._offset)
+                whole = True
+        if not whole:
+            await self._leave_file()
         self._tries += 1
-        if self._urgent.is_set():  # somebody waits for an answer: it is behind what is pending
-            self._urgent.clear()
-            self._encode()
+        if self._tries == 1 and not whole:
+            return True  # another file may do: nobody needs to know
+        for future in self._asking():
+            _fail(future, ours if isinstance(ours, AexpError) else JournalFailed(self._path(self._segment), failure))
+        self._pending = [entry for entry in self._pending if entry.body]
+        await _wait(self._urgent, min(self._tries / 10, 1.0))  # a full disk may stay so for hours
+        self._urgent.clear()
         return self._refusal is None
 
-    def _tell_waiting(self, failure: AexpError) -> None:
-        for future in [entry.written for entry in self._pending if entry.written is not None] + self._barriers:
-            _fail(future, failure)
-        self._pending = [entry for entry in self._pending if entry.body]
-        self._barriers = []
+    def _asking(self) -> "list[Future[int]]":
+        """Return the futures of those who wait for something that is not written yet."""
+        queued = [item[3] for item in self.queue[:] if item[0] is None and isinstance(item[3], Future)]
+        return [entry.written for entry in self._pending if entry.written is not None] + queued
 
     async def _leave_file(self) -> None:
         """Write all that may not have reached the disk again, to a new file; a failed sync is final for its file."""
-        for entry in self._unsynced:
-            if entry.stream is not None:
-                entry.stream.extents.cut(self._segment, self._synced)
-        self._pending = self._unsynced + self._pending
-        self._unsynced = []
-        if self._file is not None:
-            with suppress(OSError):
-                await self._file.close()
-            self._file = None
+        self._failed = True
+        async with self._turn:  # not in the middle of a sync
+            for entry in self._unsynced:
+                if entry.stream is not None:
+                    entry.stream.extents.cut(self._segment, self._synced)
+            asking = [Entry(b"", 0, None, barrier) for barrier in self._barriers]
+            self._pending = self._unsynced + asking + self._pending
+            self._unsynced, self._barriers = [], []
+            await self._close_file()
+            self._failed = False
 
     async def _sync_forever(self) -> None:
         while True:
@@ -347,21 +358,21 @@ class Journal:
             await self._sync()
 
     async def _sync(self) -> None:
-        barriers, self._barriers = self._barriers, []
-        count, file, segment, offset = len(self._unsynced), self._file, self._segment, self._offset
-        if count and file is not None:
-            try:
-                await self._io_call(sync, file.fileno())
-            except (OSError, ValueError):  # ValueError: the page was turned, and synced, meanwhile
-                async with self._turn:
-                    if segment == self._segment:
-                        await self._leave_file()
-                self._pending += [Entry(b"", 0, None, barrier) for barrier in barriers]
-                self._hurry()
+        """Bring what is written to the disk; if that fails, the file is left, and written again from memory."""
+        async with self._turn:
+            if self._failed:
                 return
-            if segment == self._segment:
-                del self._unsynced[:count]
-                self._synced = offset
+            barriers, self._barriers = self._barriers, []
+            count, offset = len(self._unsynced), self._offset
+            if count and self._file is not None:
+                try:
+                    await self._call(self._syncing, sync, self._file.fileno())
+                except OSError:
+                    self._failed, self._barriers = True, barriers + self._barriers
+                    self._hurry()
+                    return
+            del self._unsynced[:count]
+            self._synced = offset
         for barrier in barriers:
             _answer(barrier, 0)
 

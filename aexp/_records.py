@@ -1,7 +1,7 @@
 """Reading saved experiments: from a ref to a record, a series, a file."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from attrs import evolve
 
@@ -10,7 +10,7 @@ from ._files import Breath
 from ._formats.experiment import commit_id, damaged_record, foreign_record, parse_json, record
 from ._formats.gitobjects import FOLDER, Commit, Entry, Kind, parse_commit, parse_tree
 from ._formats.series import parse_tsv
-from ._git import Handle, read_object
+from ._git import Handle, read_object, resolve_commit
 from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, parse_experiment_ref
 from ._lifecycle import Status
 from ._names import metric_file
@@ -18,6 +18,8 @@ from ._pipelines import Pipelines
 from ._refs import list_refs
 from ._values import Record, Series
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
+
+T = TypeVar("T")
 
 
 def experiment_refs(handle: Handle, baseline: str | None = None) -> dict[str, str]:
@@ -43,6 +45,34 @@ def find(handle: Handle, name: str) -> tuple[str, str]:
     if len(matches) > 1:
         raise AmbiguousName(name, sorted(matches))
     return matches[0], refs[matches[0]]
+
+
+def choose(library: Pipelines, folder: str, choice: Callable[[Iterable[Record]], T], baseline: str | None = None) -> T:
+    """Return what *choice* makes of the records of every experiment, of one *baseline* (any name of a commit) or of all."""
+    rev = None if baseline is None else resolve_commit(library.handle, baseline)[0]
+    return choice(_one_by_one(read_records(library, folder, rev)))
+
+
+def _one_by_one(records: Iterable[Record]) -> Iterator[Record]:
+    breath = Breath()
+    for each in records:
+        breath()
+        yield each
+
+
+def get(library: Pipelines, name: str, folder: str) -> Record:
+    """Return the record of the experiment that *name* means."""
+    return read_record(library, *find(library.handle, name), folder)
+
+
+def history(library: Pipelines, name: str, metric: str | None, folder: str) -> dict[str, Series]:
+    """Return the series of *metric*, or of every metric, of the experiment that *name* means."""
+    return read_history(library.handle, find(library.handle, name)[1], metric, folder)
+
+
+def file(library: Pipelines, name: str, path: str) -> bytes:
+    """Return the content of the file *path* in the experiment that *name* means."""
+    return read_file(library.handle, find(library.handle, name)[1], path)
 
 
 def read_records(library: Pipelines, folder: str, baseline: str | None = None) -> list[Record]:

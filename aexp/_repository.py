@@ -13,17 +13,18 @@ import anyio
 from attrs import evolve
 
 from . import _machine, _records, _recovery
-from ._desk import Desk, Options
+from ._desk import Desk, Options, options_of
 from ._experiment import Experiment
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
 from ._formats.journal import Kind
 from ._formats.plain import plain
-from ._git import open_handle, resolve_commit
+from ._git import open_handle
 from ._journal import Journal
 from ._lifecycle import Status
 from ._names import check_experiment_name, check_message, check_tag, new_id
 from ._pipelines import Pipelines
+from ._query import Mode, compile_best, compile_select
 from ._saver import Saver
 from ._store import Start, Started, Store, open_store
 from ._values import CodeMode, Interrupted, OnError, Record, Records, Series, Settings, StrPath
@@ -181,13 +182,14 @@ class Repository:
                 complete=own,
             )
             stream = Stream(account.number, found.ledger.extents[account.number]) if own else Stream(account.number)
+            stream.files.update(payload[1] for kind, payload in logged if kind == Kind.FILE)
             await self._copy(desk, account, stream, [] if own else logged)
             await desk.worker.run(_recovery.leave, found)
         except BaseException:
             if found.session.id != desk.session:
                 await desk.worker.run(_recovery.release, found)
             raise
-        experiment = Experiment(self._ready, _options_of(account))
+        experiment = Experiment(self._ready, options_of(account))
         experiment._take_up(desk, evolve(account, complete=True), stream, text, last)
         return experiment
 
@@ -223,26 +225,44 @@ class Repository:
 
     # ---- reading ----
 
-    async def experiments(self, *, baseline: str | None = None) -> Records:
+    async def experiments(
+        self,
+        *,
+        where: str | None = None,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        baseline: str | None = None,
+    ) -> Records:
         """Return the record of every experiment, of one *baseline* (any name of a commit) or of all, oldest first.
 
-        One that cannot be read is there too, with `damaged` set. Raises `NoBaseline`.
+        *where* keeps those it is true for: `"params.lr < 0.1 and 'good' in tags"`. *sort* is a field or several, each
+        descending behind a `-`: `"-metrics.acc"`; those without it come last. *limit* is how many at most. One that
+        cannot be read is there too, with `damaged` set. Raises `InvalidQuery` before anything is read; `NoBaseline`.
         """
-        return Records(await self._read(_experiments, self._settings.folder, baseline))
+        choose = compile_select(where=where, sort=sort, limit=limit)
+        return Records(await self._read(_records.choose, self._settings.folder, choose, baseline))
+
+    async def best(self, metric: str, *, mode: Mode = "max", where: str | None = None) -> Record:
+        """Return the record with the largest value of *metric*, or by *mode* the smallest, of those that *where* keeps.
+
+        NaN is no value; of equal ones the oldest is the best. Raises `ExperimentNotFound` when none has the metric,
+        and `InvalidQuery` before anything is read.
+        """
+        return await self._read(_records.choose, self._settings.folder, compile_best(metric, mode, where))
 
     async def get(self, name: str) -> Record:
         """Return the record of the experiment *name*: its name, full ref, or rev.
 
         Raises `ExperimentNotFound`, or `AmbiguousName` when it stands on several baselines.
         """
-        return await self._read(_get, name, self._settings.folder)
+        return await self._read(_records.get, name, self._settings.folder)
 
     async def history(self, name: str, metric: str | None = None) -> dict[str, Series]:
         """Return the full series of *metric*, or of every metric, of the saved experiment *name*.
 
         Raises `ExperimentNotFound`, and `KeyError` for a metric that was not logged.
         """
-        found = await self._read(_history, name, metric, self._settings.folder)
+        found = await self._read(_records.history, name, metric, self._settings.folder)
         if metric is not None and metric not in found:
             raise KeyError(f"{name} has no metric {metric!r}")
         return found
@@ -252,7 +272,7 @@ class Repository:
 
         Raises `ExperimentNotFound`, `FileNotFoundError`, `IsADirectoryError`.
         """
-        return await self._read(_file, name, os.fspath(path))
+        return await self._read(_records.file, name, os.fspath(path))
 
     # ---- inside ----
 
@@ -347,19 +367,6 @@ def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
     return value
 
 
-def _options_of(account: Account) -> Options:
-    return Options(
-        account.name,
-        account.params,
-        account.baseline,
-        account.code.mode,
-        account.tags,
-        account.message,
-        "save",
-        account.force,
-    )
-
-
 def _starter(worker: Worker[Store]) -> Callable[[Sequence[Start]], Awaitable[Sequence[Started | Exception]]]:
     async def start(wishes: Sequence[Start]) -> Sequence[Started | Exception]:
         return await worker.run(Store.start, wishes)
@@ -383,20 +390,3 @@ def _open_session(store: Store, id: str) -> tuple[Any, Any, dict[str, str]]:
 
 def _recover(store: Store, salvage: bool) -> list[Record]:
     return _recovery.recover(store, salvage=salvage)
-
-
-def _experiments(library: Pipelines, folder: str, baseline: str | None) -> list[Record]:
-    rev = None if baseline is None else resolve_commit(library.handle, baseline)[0]
-    return _records.read_records(library, folder, rev)
-
-
-def _get(library: Pipelines, name: str, folder: str) -> Record:
-    return _records.read_record(library, *_records.find(library.handle, name), folder)
-
-
-def _history(library: Pipelines, name: str, metric: str | None, folder: str) -> dict[str, Series]:
-    return _records.read_history(library.handle, _records.find(library.handle, name)[1], metric, folder)
-
-
-def _file(library: Pipelines, name: str, path: str) -> bytes:
-    return _records.read_file(library.handle, _records.find(library.handle, name)[1], path)

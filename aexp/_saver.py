@@ -1,7 +1,7 @@
 """Group commit: all saves that wait go together, through one journal sync, one pack and one set of ref updates."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 import anyio
@@ -44,13 +44,13 @@ class Saver:
             self._commit, GROUP, lambda request: 2**20 + 10 * len(request.stream.extents)
         )
 
-    async def commit(self, request: Request) -> Record:
+    def commit(self, request: Request) -> Awaitable[Record]:
         """Make the commit and return its record once it is durable and verified.
 
         Raises `NameTaken` for the loser of a race, and what the disk says; the experiment's journal stays, so asking
         again is safe: it gives the same commit, once. Cancelled, it was either not begun or is complete.
         """
-        return await self._group(request)
+        return self._group(request)
 
     async def idle(self) -> None:
         """Wait until no commit is under way."""
@@ -72,7 +72,7 @@ class Saver:
                 )
                 for request, (account, expected) in zip(requests, inputs, strict=True)
             ]
-            written = [self._journal.record_now(Kind.INTENT, intent_to_json(intent)) for intent in intents]
+            written = self._journal.record_now(Kind.INTENT, *map(intent_to_json, intents))
             await self._journal.flush()
             jobs = [
                 Job(intent, sequence.result(), self._folder, self._session, request.stream.extents.copy())

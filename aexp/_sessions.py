@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, BinaryIO, Final
 
 from attrs import define, field, frozen
 
@@ -42,27 +44,33 @@ class Session:
 def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
     """Make the folder of a new session, whole or not at all, and hold it."""
     root = os.path.join(common, ROOT)
+    made, path = os.path.join(root, "tmp", id), os.path.join(root, LIVE, id)
+    descriptor: int | None = None
     with translating(root):
-        make_folders(os.path.join(root, LIVE))
-        make_folders(os.path.join(root, "tmp"))
-        _check_format(root)
-        made, path = os.path.join(root, "tmp", id), os.path.join(root, LIVE, id)
-        os.mkdir(made)
-        write_new(os.path.join(made, LOCK), json.dumps(about).encode() + b"\n")
-        descriptor = lock(os.path.join(made, LOCK))
-        sync_folder(made)
-        move_folder(made, path)
+        try:
+            make_folders(os.path.dirname(path))
+            make_folders(os.path.dirname(made))
+            _check_format(root, f"{made}.format")
+            os.mkdir(made)
+            write_new(os.path.join(made, LOCK), json.dumps(about).encode() + b"\n")
+            descriptor = lock(os.path.join(made, LOCK))
+            sync_folder(made)
+            move_folder(made, path)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            if descriptor is not None:
+                os.close(descriptor)
+            raise
     return Session(id, path, descriptor)
 
 
-def _check_format(root: str) -> None:
+def _check_format(root: str, temporary: str) -> None:
     path = os.path.join(root, "format")
     try:
         found = read(path).decode(errors="replace").strip()
     except FileNotFoundError:
         found = ""
     if not found:  # absent, or cut off by a power failure before its content was synced
-        temporary = f"{path}.{os.getpid()}"
         write_new(temporary, f"{FORMAT}\n".encode())
         os.replace(temporary, path)
         sync_folder(root)
@@ -141,9 +149,11 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
     extents: dict[int, Extents] = {}
     reader, last, breath = Reader(id, salvage=salvage), 0, Breath()
     with translating(path):
-        for last in segments(path):
+        numbers = segments(path)
+        later = _later(path, id, numbers) if salvage else {}
+        for last in numbers:
             with open(os.path.join(path, segment_name(last)), "rb") as file:
-                for line in reader.read(last, file):
+                for line in reader.read(last, file, later.get(last)):
                     breath()
                     _learn(line.kind, line.payload, line.sequence, accounts, intents)
                     if line.kind in (Kind.POINTS, Kind.FILE):
@@ -151,6 +161,19 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
     if reader.damaged is not None and not salvage:
         raise JournalCorrupt(os.path.join(path, segment_name(reader.damaged[0])), reader.damaged[1])
     return Ledger(accounts, intents, extents, reader.sequence, last)
+
+
+def _later(path: str, id: str, numbers: Sequence[int]) -> dict[int, int]:
+    """Return, for each segment but the last, the lowest number of a record after which those that follow hold all."""
+    later: dict[int, int] = {}
+    for segment, before in zip(reversed(numbers), reversed(numbers[:-1]), strict=False):
+        with open(os.path.join(path, segment_name(segment)), "rb") as file:
+            first = decode_line(file.readline(), seed(id, segment))
+        found = [later[segment]] if segment in later else []
+        found += [first[0]] if first is not None and first[1] == Kind.SEGMENT else []
+        if found:
+            later[before] = min(found)
+    return later
 
 
 def _learn(
@@ -177,28 +200,33 @@ def read_extents(path: str, id: str, extents: Extents, number: int, until: int |
 
     Raises `JournalCorrupt` when one of them cannot be read any more.
     """
-    mark, breath = b",[%d," % number, Breath()
-    for segment, start, stop in extents:
-        file_path, place, checksum = os.path.join(path, segment_name(segment)), start, seed(id, segment)
+    for segment, ranges in groupby(extents, key=itemgetter(0)):
+        file_path = os.path.join(path, segment_name(segment))
         with translating(file_path), open(file_path, "rb") as file:
-            file.seek(start)
-            while place < stop:
-                breath()
-                line = file.readline()
-                if mark in line[:64]:
-                    record = decode_line(line, checksum)
-                    if record is None:
-                        raise JournalCorrupt(file_path, place)
-                    sequence, kind, payload = record
-                    if (
-                        payload[0] == number
-                        and kind in (Kind.POINTS, Kind.FILE)
-                        and (until is None or sequence < until)
-                    ):
+            for _, start, stop in ranges:
+                file.seek(start)
+                for sequence, kind, payload in _lines(file, file_path, start, stop, seed(id, segment), number):
+                    if kind in (Kind.POINTS, Kind.FILE) and (until is None or sequence < until):
                         yield kind, payload
-                if not line:
-                    raise JournalCorrupt(file_path, place)
-                place += len(line)
+
+
+def _lines(
+    file: BinaryIO, path: str, place: int, stop: int, checksum: int, number: int
+) -> Iterator[tuple[int, str, Any]]:
+    """Yield the records of experiment *number* between *place*, where *file* stands, and *stop*."""
+    mark, breath = b",[%d," % number, Breath()
+    while place < stop:
+        breath()
+        line = file.readline()
+        if mark in line[:64]:
+            record = decode_line(line, checksum)
+            if record is None:
+                raise JournalCorrupt(path, place)
+            if record[2][0] == number:
+                yield record
+        if not line:
+            raise JournalCorrupt(path, place)
+        place += len(line)
 
 
 def append(session: Session, ledger: Ledger, records: Sequence[tuple[str, object]]) -> list[int]:

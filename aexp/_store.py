@@ -25,7 +25,7 @@ from ._lifecycle import Status
 from ._pipelines import Pipelines
 from ._records import read_record
 from ._values import Code, CodeMode, Record, Settings
-from .errors import AexpError, GitError, InvalidName, NameTaken
+from .errors import AexpError, GitError, InvalidName, NameTaken, NoBaseline
 
 TREES: Final = 4096
 """How many parsed trees are remembered; a baseline's root and a few folders are asked for at every save."""
@@ -147,7 +147,7 @@ class Store:
         taken = snapshot(self.handle, mode, self.settings, self.session.path)
         try:
             objects: dict[bytes, tuple[Kind, bytes]] = {}
-            root = edit_tree(bytes.fromhex(tree), taken.edits, self._read_tree, _writer(objects)).hex()
+            root = edit_tree(self._head_tree(), taken.edits, self._read_tree, _writer(objects)).hex()
             code = Code(mode, root, root != tree, taken.skipped)
             if root != tree and (rev, root) not in self._anchored:
                 anchor = self._anchor_commit(rev, root, objects)
@@ -160,6 +160,13 @@ class Store:
             return code
         finally:
             taken.discard()
+
+    def _head_tree(self) -> bytes | None:
+        """Return the tree that changes of the work tree are changes of, whatever the baseline; None without a commit."""
+        try:
+            return bytes.fromhex(_git.resolve_commit(self.handle, "HEAD")[1])
+        except NoBaseline:
+            return None
 
     def _anchor_commit(self, rev: str, root: str, objects: dict[bytes, tuple[Kind, bytes]]) -> str:
         who = self.author.signatures(int(time.time()))

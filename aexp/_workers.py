@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import anyio
 
@@ -19,9 +19,10 @@ P = ParamSpec("P")
 
 async def settled(future: "asyncio.Future[T]") -> T:
     """Wait until *future* is done, however often the caller is cancelled meanwhile; then raise that cancellation."""
-    cancelled = await _wait_through(future)
-    if cancelled is not None:
-        raise _with_failure(cancelled, future)
+    try:
+        await _done(future)
+    except asyncio.CancelledError as error:
+        raise _with_failure(await _wait_through(future) or error, future) from None
     return future.result()
 
 
@@ -36,12 +37,31 @@ async def settled_before(task: "asyncio.Task[T]", deadline: float) -> bool:
 async def finished(future: "asyncio.Future[T]", withdraw: Callable[[], bool]) -> T:
     """Wait for *future*; when cancelled, try to *withdraw* the work, and see it through if it has begun."""
     try:
-        await asyncio.wait((future,))
+        await _done(future)
     except asyncio.CancelledError as error:
         if withdraw():
             raise
         raise _with_failure(await _wait_through(future) or error, future) from None
     return future.result()
+
+
+def _done(future: "asyncio.Future[Any]") -> "asyncio.Future[None]":
+    """Return a future that is done when *future* is, and whose cancellation does not reach it.
+
+    As `asyncio.wait`, without its dozen objects: a thousand experiments that are saved at once wait in it, and the
+    passes of the garbage collector over what they hold stop the loop.
+    """
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    if future.done():
+        waiter.set_result(None)
+    else:
+        future.add_done_callback(partial(_wake, waiter))
+    return waiter
+
+
+def _wake(waiter: "asyncio.Future[None]", _: object) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 async def _wait_through(future: "asyncio.Future[T]", deadline: float | None = None) -> asyncio.CancelledError | None:
@@ -52,11 +72,7 @@ async def _wait_through(future: "asyncio.Future[T]", deadline: float | None = No
     """
     cancelled: asyncio.CancelledError | None = None
     loop = asyncio.get_running_loop()
-    try:  # the scope is only for those who are cancelled: it costs as much as the waiting
-        await asyncio.wait((future,), timeout=None if deadline is None else deadline - loop.time())
-    except asyncio.CancelledError as error:
-        cancelled = error
-    with anyio.CancelScope(shield=True) if cancelled else nullcontext():
+    with anyio.CancelScope(shield=True):
         while not future.done() and (deadline is None or loop.time() < deadline):
             try:
                 await asyncio.wait((future,), timeout=None if deadline is None else deadline - loop.time())
@@ -140,7 +156,10 @@ class Gatherer(Generic[A, R]):
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting[future] = item
         self._go_on()
-        return await finished(future, lambda: self._waiting.pop(future, None) is not None)
+        return await finished(future, partial(self._withdraw, future))
+
+    def _withdraw(self, future: "asyncio.Future[R]") -> bool:
+        return self._waiting.pop(future, None) is not None
 
     async def idle(self) -> None:
         """Wait until nothing is under way."""

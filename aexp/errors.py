@@ -24,6 +24,8 @@ its message names the cause and the remedy.
     ├── DiskFull                 (OSError)             no space left
     ├── TooManyOpenFiles         (OSError)             the limit of open files is reached
     ├── InvalidParams            (ValueError)          parameters that cannot be kept
+    ├── InvalidQuery             (ValueError)          a query that cannot be understood
+    ├── MissingExtra             (ImportError)         an optional library is not installed
     └── UnsafePath               (ValueError)          a path that leaves its place
 """
 
@@ -221,6 +223,33 @@ class InvalidParams(AexpError, ValueError):
         self.line = line
         place = "" if file is None else f"{file}{'' if line is None else f':{line}'}: "
         super().__init__(f"{place}{reason}")
+
+
+class InvalidQuery(AexpError, ValueError):
+    """The query `text` cannot be understood at `column`, counted from 1 through the whole text: `reason` says why."""
+
+    def __init__(self, text: str, column: int, reason: str) -> None:
+        self.text = text
+        self.column = column
+        self.reason = reason
+        super().__init__(f"{reason}; at column {column} of the query\n{_pointed_at(text, column - 1)}")
+
+
+def _pointed_at(text: str, place: int) -> str:
+    """Return the line of *text* that holds *place*, or what of it stands near, with a caret below the place."""
+    first, last = text.rfind("\n", 0, place) + 1, text.find("\n", place)
+    first, last = max(first, place - 60), min(len(text) if last < 0 else last, place + 60)
+    line = "".join(letter if letter.isprintable() else " " for letter in text[first:last])
+    return f"    {line}\n    {' ' * (place - first)}^"
+
+
+class MissingExtra(AexpError, ImportError):
+    """`library` is not installed; the extra `extra` of aexp brings it."""
+
+    def __init__(self, extra: str, library: str) -> None:
+        self.extra = extra
+        self.library = library
+        super().__init__(f"{library} is not installed; `pip install 'aexp[{extra}]'` brings it", name=library)
 
 
 class UnsafePath(AexpError, ValueError):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 WORSE = 1.3
-WIDTHS = (76, 13, 13, 8, 9)
+WIDTHS = (80, 13, 13, 8, 9)
 
 
 @attrs.frozen

@@ -233,7 +233,11 @@ async def test_an_experiment_keeps_its_own_copy_of_the_parameters(repository: ae
     assert own(second.record) == {"m": {"x": 3}, "l": [1]}
 
 
-@pytest.mark.parametrize("params", [{"f": object()}, {"f": b"x"}, [1], "lr=1", {"a": "\ud800"}], ids=ascii)
+@pytest.mark.parametrize(
+    "params",
+    [{"f": object()}, {"f": b"x"}, [1], "lr=1", {"a": "\ud800"}],
+    ids=["object", "bytes", "list", "text", "surrogate"],
+)
 async def test_parameters_that_no_file_can_hold_are_refused(repository: aexp.Repository, params: Any) -> None:
     """What no parameter file can hold raises `InvalidParams` at the call, and nothing of it is kept."""
     with pytest.raises(aexp.InvalidParams):

@@ -167,20 +167,34 @@ async def test_idle_waits_for_every_group() -> None:
 async def test_no_caller_is_left_waiting_when_the_loop_cancels_every_task() -> None:
     """At the end of a program, when all tasks are cancelled, callers end and `idle` returns, whatever had begun."""
     counter = Counter()
+    counter.gate.set()
     double: Gatherer[int, int] = Gatherer(counter.act, 100)
     before = asyncio.all_tasks()
-    calls = [asyncio.create_task(double(0))]
-    await turns(2)  # the driver of the groups is there, and has not begun
-    calls.append(asyncio.create_task(double(2)))
+    call = asyncio.create_task(double(0))
+    await asyncio.sleep(0)  # the task that drives the groups is there, and has not begun
     for task in asyncio.all_tasks() - before:
         task.cancel()
-    answers = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 1)
-    counter.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(call, 1)
     await asyncio.wait_for(double.idle(), 1)
-    again = await double(4)
 
-    assert [type(answer) for answer in answers] == [asyncio.CancelledError] * 2
-    assert again == 8
+    assert not counter.groups
+    assert await double(2) == 4
+
+
+@on_every_loop
+async def test_who_waits_is_served_when_somebody_else_was_cancelled() -> None:
+    """When the task that drives the groups is cancelled before it has begun, another one takes its place."""
+    counter = Counter()
+    counter.gate.set()
+    double: Gatherer[int, int] = Gatherer(counter.act, 100)
+    before = asyncio.all_tasks()
+    call = asyncio.create_task(double(2))
+    await asyncio.sleep(0)
+    (driver,) = asyncio.all_tasks() - before - {call}
+    driver.cancel()
+
+    assert await asyncio.wait_for(call, 1) == 4
 
 
 @on_every_loop

@@ -93,7 +93,7 @@ import aexp
 repo, faults = Path(sys.argv[1]), Path(sys.argv[2])
 
 def ask(what):
-    (faults / what).touch()
+    os.symlink(".", faults / what)
 
 def heal(what):
     (faults / what).unlink()
@@ -162,7 +162,7 @@ def run(shim: Path, repo_path: Path, tmp_path: Path) -> Run:
     faults.mkdir()
 
     def start(body: str, settings: str = "", end: int = 0) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-W", "error", "-c", program(body, settings), repo_path, faults]
+        command = [sys.executable, "-W", "error", "-c", program(body, settings), str(repo_path), str(faults)]
         environment = os.environ | {"LD_PRELOAD": str(shim), "FAULTS": str(faults)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == end, done.stderr
@@ -365,7 +365,7 @@ await experiment.flush(timeout=5)
 def test_a_limited_file_is_a_full_disk(repo_path: Path, tmp_path: Path) -> None:
     """At the limit of a file's size logging goes on and `flush()` raises `DiskFull`; beyond it all is written and saved."""
     body = FULL.replace("LIMITED", "return limit(resource.RLIMIT_FSIZE, journal().stat().st_size + 100)")
-    command = [sys.executable, "-W", "error", "-c", program(body, ""), repo_path, tmp_path]
+    command = [sys.executable, "-W", "error", "-c", program(body, ""), str(repo_path), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     assert done.returncode == 0, done.stderr
@@ -381,7 +381,17 @@ def test_a_full_disk_loses_nothing(template: Path, tmp_path: Path) -> None:
         pytest.skip("A FULL DISK IS NOT TESTED: this system does not let us mount a small one")
     copy = f"shutil.copytree({str(template)!r}, repo)\nasync def main():"
     source = program(FULL.replace("LIMITED", "pass"), "").replace("async def main():", copy)
-    command = [*mount, small, sys.executable, "-W", "error", "-c", source, small / "repository", tmp_path]
+    command = [
+        *mount,
+        str(small),
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        source,
+        str(small / "repository"),
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     assert done.returncode == 0, done.stderr

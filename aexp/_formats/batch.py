@@ -22,6 +22,8 @@ class Stream:
 
     number: int
     extents: Extents = field(factory=Extents)
+    files: set[str] = field(factory=set)
+    """The paths of its files."""
 
 
 @define(eq=False)

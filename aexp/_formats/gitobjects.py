@@ -306,9 +306,14 @@ def _segment(part: str, path: str) -> bytes:
         raise UnsafePath(path, "it holds a surrogate that stands for no byte") from None
     if name in _NOWHERE or "\0" in part:
         raise UnsafePath(path, "a part of it is empty, `.`, `..` or holds a NUL")
-    if re.fullmatch(_GIT_FOLDER, name):
+    if is_git_folder(name):
         raise UnsafePath(path, "a part of it is Git's own folder, on some file system")
     return name
+
+
+def is_git_folder(name: bytes) -> bool:
+    """Say whether some file system takes *name* for `.git`, so that no tree may hold it."""
+    return re.fullmatch(_GIT_FOLDER, name) is not None
 
 
 def _rebuild(

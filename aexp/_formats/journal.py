@@ -82,7 +82,8 @@ class Reader:
     """Reads the segments of one session in order, and tells a torn tail from damage.
 
     Sequence numbers have no gaps. Bytes that are no record, followed by nothing or by the very next record, are the
-    rest of a write that was cut off: normal. A record that is missing between two good ones is damage.
+    rest of a write that was cut off: normal. So is a gap that a later segment fills: a sync had failed, and what it may
+    have lost was written again there. A record that stands nowhere, with a later one behind it, is damage.
     """
 
     def __init__(self, session: str, *, salvage: bool = False) -> None:
@@ -91,25 +92,40 @@ class Reader:
         self.sequence = 0
         """The last good record."""
         self.torn: tuple[int, int] | None = None
-        """Segment and offset of the last bytes that are no record."""
-        self.damaged: tuple[int, int] | None = None
-        """Segment and offset where the first record is missing."""
+        """Segment and offset of the first bytes behind the last good record that are none."""
+        self._gap: tuple[int, int] | None = None
+        self._beyond = 0
+        """A record behind the gap: once the reading has got there, the gap is filled."""
+        self._lost: tuple[int, int] | None = None
 
-    def read(self, segment: int, lines: Iterable[bytes]) -> Iterator[Line]:
-        """Yield the good records of *segment* that were not read before, up to the first gap; salvage goes on after it."""
+    @property
+    def damaged(self) -> tuple[int, int] | None:
+        """Segment and offset where the first record is missing, when all segments are read."""
+        return self._lost or (self._gap if self._beyond > self.sequence else None)
+
+    def read(self, segment: int, lines: Iterable[bytes], later: int | None = None) -> Iterator[Line]:
+        """Yield the good records of *segment* that were not read before, up to the first gap; salvage goes on after it.
+
+        All records after *later* stand again in segments that follow; salvage must know that, to leave them to those.
+        """
         start, offset = seed(self.session, segment), 0
         for line in lines:
+            place, offset = (segment, offset), offset + len(line)
             record = decode_line(line, start)
             if record is None:
-                self.torn = (segment, offset)
-            elif record[0] > self.sequence:
-                if record[0] > self.sequence + 1:
-                    self.damaged = self.damaged or self.torn or (segment, offset)
-                    if not self.salvage:
-                        return
-                self.sequence, self.torn = record[0], None
-                yield Line(*record, offset, len(line))
-            offset += len(line)
+                self.torn = self.torn or place
+                continue
+            sequence, kind, _ = record
+            if sequence > self.sequence + (kind != Kind.SEGMENT):  # a header repeats the number of the record before it
+                if self.sequence >= self._beyond:
+                    self._gap = self.torn or place
+                self._beyond = max(self._beyond, sequence)
+                if not self.salvage or (later is not None and later < sequence):
+                    return
+                self._lost = self._lost or self._gap
+            if kind != Kind.SEGMENT and sequence > self.sequence:
+                self.sequence, self.torn = sequence, None
+                yield Line(*record, place[1], len(line))
 
 
 class Extents:

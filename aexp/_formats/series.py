@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from math import isfinite, nan
-from typing import Any, Final
+from typing import Any, Final, SupportsFloat
 
 from attrs import define, field
 
@@ -38,7 +38,7 @@ def number(value: object) -> Number:
     if callable(item):
         return _scalar(item(), value)
     if hasattr(value, "__float__"):
-        return float(value)
+        return _float64(value)
     raise TypeError(f"a metric's value is a number, not {kind.__name__}")
 
 
@@ -53,12 +53,14 @@ def _scalar(value: object, given: object) -> Number:
 
 
 def _integer(value: int) -> Number:
-    if -EXACT <= value <= EXACT:
-        return value
+    return value if -EXACT <= value <= EXACT else _float64(value)
+
+
+def _float64(value: SupportsFloat) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError("a metric's value is a float64; this integer is larger than any") from None
+        raise ValueError("a metric's value is a float64; this number is larger than any") from None
 
 
 def index(step: object) -> int:
@@ -157,7 +159,13 @@ def tsv(name: str, points: Points) -> Iterator[bytes]:
 
 def parse_tsv(content: bytes) -> tuple[str, Series]:
     """Return (name of the value column, series) of a TSV that aexp or DVCLive wrote; raise `ValueError` otherwise."""
-    rows = csv.reader(io.StringIO(content.decode(), newline=""), delimiter="\t")
+    try:
+        return _table(csv.reader(io.StringIO(content.decode(), newline=""), delimiter="\t"))
+    except (csv.Error, OverflowError) as error:  # a field of more than 128 KiB; a step of more than 64 bits
+        raise ValueError(str(error)) from None
+
+
+def _table(rows: Iterator[list[str]]) -> tuple[str, Series]:
     header = next(rows, [])
     if "step" not in header or len(header) < 2:
         raise ValueError("the first line of a series names a step and a value")
