@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ._formats.batch import Column, Item, Stream
+from ._formats.batch import WIDTH, Column, Stream
 from ._formats.journal import Kind
 from ._formats.series import Number, index, moment, number
 from ._journal import Journal
@@ -75,7 +75,7 @@ class Intake:
         queue = journal.queue
         if len(queue) >= journal.limit:
             journal.pressure()
-        queue.append((column, step, value, timestamp))
+        queue += (column, step, value, timestamp)
         self._summary[name] = value
         if journal.asleep:
             journal.wake()
@@ -89,11 +89,13 @@ class Intake:
         step = self._step if step is None else index(step)
         stamp = None if timestamp is None else moment(timestamp)
         checked = {name: number(value) for name, value in values.items()}
-        items: list[Item] = [(self._column(name), step, value, stamp) for name, value in checked.items()]
+        places: list[Any] = []
+        for name, value in checked.items():
+            places += (self._column(name), step, value, stamp)
         journal = self._journal
-        if len(journal.queue) + len(items) > journal.limit:
-            journal.pressure(len(items))
-        journal.queue += items
+        if len(journal.queue) + len(places) > journal.limit:
+            journal.pressure(len(checked))
+        journal.queue += places
         self._summary.update(checked)
         if journal.asleep:
             journal.wake()
@@ -118,7 +120,7 @@ class Intake:
         """Log one point of each metric in *values*; else as `log_metric`."""
         if self._state is State.ACTIVE:
             journal = self._journal
-            if len(journal.queue) + len(values) >= journal.limit:
+            if len(journal.queue) + WIDTH * len(values) > journal.limit:
                 await journal.room(len(values))
         self.log_metrics_nowait(values, step, timestamp=timestamp)
 

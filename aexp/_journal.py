@@ -20,7 +20,7 @@ import aiofiles
 import aiofiles.threadpool.binary
 
 from ._files import Thread, give_way, sync, sync_folder, translated, write_new
-from ._formats.batch import Encoder, Entry, Item, Stream
+from ._formats.batch import WIDTH, Encoder, Entry, Stream
 from ._formats.journal import Kind, encode_line, header, seed
 from ._layout import segment_name
 from ._values import Settings
@@ -34,12 +34,12 @@ T = TypeVar("T")
 
 
 class Journal:
-    """The open journal of a session; `queue`, `limit` and `asleep` are read by the experiments on their way in."""
+    """The open journal of a session; the experiments on their way in see `queue`, `limit` and `asleep`."""
 
     def __init__(self, folder: str, session: str, settings: Settings, *, segment: int, sequence: int) -> None:
-        self.queue: list[Item] = []
+        self.queue: list[Any] = []
         """Appended to by any thread."""
-        self.limit = min(BATCH, settings.queue_capacity)
+        self.limit = WIDTH * min(BATCH, settings.queue_capacity)
         """The length of the queue at which `pressure` must be asked."""
         self.asleep = True
         """Whether the writer must be woken."""
@@ -66,7 +66,7 @@ class Journal:
     def pressure(self, more: int = 1) -> None:
         """Hurry the writer when the queue fills; raise `QueueFull` without room for *more*, or why nothing is taken."""
         self._check()
-        if self.queue and len(self.queue) + more > self._settings.queue_capacity:
+        if self.queue and len(self.queue) // WIDTH + more > self._settings.queue_capacity:
             raise QueueFull(self._settings.queue_capacity)
         self._set_limit(self._settings.queue_capacity)
         self._tell(self._hurry)
@@ -79,18 +79,17 @@ class Journal:
     def record(self, kind: Kind, payload: object, stream: Stream | None = None) -> None:
         """Put a record into the queue, behind all that was put there before."""
         self._check()
-        self.queue.append((None, kind, payload, stream))
+        self.queue += (None, kind, payload, stream)
         if self.asleep:
             self.wake()
 
     def record_now(self, kind: Kind, *payloads: object) -> "list[Future[int]]":
-        """Put a record for each of *payloads* into the queue and hurry; a future gives its number once it is written.
-
-        For None there is no record: the future is done when all that was put before is synced.
-        """
+        """Queue a record for each of *payloads* and hurry; a future gives its number once it is written, and for a
+        payload of None, which makes no record, it is done when all that was put before is synced."""
         self._check()
         written: list[Future[int]] = [Future() for _ in payloads]
-        self.queue += [(None, kind, payload, future) for payload, future in zip(payloads, written, strict=True)]
+        for payload, future in zip(payloads, written, strict=True):
+            self.queue += (None, kind, payload, future)
         self.asleep = False
         self._tell(self._hurry)
         if self._refusal is not None:  # the writer may have ended meanwhile
@@ -103,7 +102,7 @@ class Journal:
             raise self._refusal.with_traceback(None)
 
     def _set_limit(self, limit: int) -> None:
-        self.limit = limit
+        self.limit = WIDTH * limit
         if self._refusal is not None:  # looked at last, so that none is let in after the end
             self.limit = 0
 
@@ -133,7 +132,7 @@ class Journal:
 
     async def room(self, more: int = 1) -> None:
         """Wait until the queue has room for *more*, or is empty; raise why nothing is taken any more."""
-        while len(self.queue) + more > self._settings.queue_capacity and self.queue and self._refusal is None:
+        while len(self.queue) // WIDTH + more > self._settings.queue_capacity and self.queue and self._refusal is None:
             waiter: Future[None] = Future()
             self._waiters.append(waiter)
             self._tell(self._hurry)
@@ -208,9 +207,9 @@ class Journal:
         self._something.set()
         self._urgent.set()
 
-    def _take(self, most: int) -> list[Item]:
+    def _take(self, most: int) -> list[Any]:
         # Two single steps of the interpreter: what other threads append meanwhile stands behind and stays.
-        batch = self.queue[:most]
+        batch = self.queue[: WIDTH * most]
         del self.queue[: len(batch)]
         return batch
 
@@ -218,7 +217,7 @@ class Journal:
         batch = self._take(BATCH)
         for entries in self._encoder.encode(batch):
             self._pending += entries
-            if len(batch) > 1000:
+            if len(batch) > WIDTH * 1000:
                 give_way()
         return bool(batch)
 
@@ -331,7 +330,7 @@ class Journal:
 
     def _asking(self) -> "list[Future[int]]":
         """Return the futures of those who wait for something that is not written yet."""
-        queued = [item[3] for item in self.queue[:] if item[0] is None and isinstance(item[3], Future)]
+        queued = [extra for extra in self.queue[3::WIDTH] if isinstance(extra, Future)]
         return [entry.written for entry in self._pending if entry.written is not None] + queued
 
     async def _leave_file(self) -> None:

@@ -155,9 +155,9 @@ class Reader:
         try:
             body = ast.parse(self._source, mode="eval").body
         except SyntaxError as error:
-            if not error.lineno or not error.offset:
+            if error.msg == "invalid syntax" and not error.offset:
                 self._refuse(1, len(self._source.rstrip()), "something is missing at the end")
-            line, column = error.lineno, error.offset - 1
+            line, column = error.lineno or 1, (error.offset or 1) - 1
             self._refuse(line, column, self._said(line, column, error.msg))
         except (MemoryError, RecursionError):
             self._refuse(1, 0, f"it is nested more than {DEPTH} levels deep")

@@ -3,6 +3,8 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Final
 
 from attrs import frozen
 
@@ -10,6 +12,10 @@ from ._files import read, remove, sync, sync_folder, translating, write_all, wri
 from ._formats.gitobjects import Kind
 from ._formats.gitpack import PackEncoder
 from .errors import GitError
+
+
+TRIES: Final = 3
+"""How often a pack is written when somebody takes it away half-written."""
 
 
 @frozen(eq=False)
@@ -39,27 +45,40 @@ def write_pack(common: str, objects: Sequence[tuple[Kind, bytes]], fetch: Callab
     """Write *objects* (kind, id), whose contents *fetch* gives, as one pack with a `.keep`; all is synced on return.
 
     The order is `.keep`, pack, index, folder: a pack that can be seen is whole and kept. Temporary names begin with
-    `tmp_`, which `git gc` removes and no Git opens (performance reference, part 1c).
+    `tmp_`, which no Git opens and `git gc --prune=now` removes, also under our hands: then it is written again.
     """
     folder = os.path.join(common, "objects", "pack")
-    temporary = [os.path.join(folder, f"tmp_{what}_aexp-{owner}-{os.getpid()}") for what in ("pack", "idx")]
-    encoder = PackEncoder(len(objects))
     with translating(folder):
-        try:
-            _write_stream(temporary[0], _pack_chunks(encoder, objects, fetch))
-            index = encoder.index()
-            _write_stream(temporary[1], [index])
-            path = os.path.join(folder, f"pack-{encoder.checksum}")
-            remove(f"{path}.keep")
-            write_new(f"{path}.keep", f"aexp {owner}\n".encode())
-            os.rename(temporary[0], f"{path}.pack")
-            os.rename(temporary[1], f"{path}.idx")
-            sync_folder(folder)
-            return Pack(path, index)
-        except BaseException:
-            for name in temporary:
-                remove(name)
-            raise
+        for left in reversed(range(TRIES)):
+            try:
+                return _write_once(folder, objects, fetch, owner)
+            except FileNotFoundError:
+                if not left:
+                    raise
+    raise AssertionError("unreachable")
+
+
+def _write_once(
+    folder: str, objects: Sequence[tuple[Kind, bytes]], fetch: Callable[[bytes], bytes], owner: str
+) -> Pack:
+    temporary = [os.path.join(folder, f"tmp_{what}_aexp-{owner}-{os.getpid()}") for what in ("pack", "idx")]
+    encoder, undo = PackEncoder(len(objects)), list(temporary)
+    try:
+        _write_stream(temporary[0], _pack_chunks(encoder, objects, fetch))
+        index = encoder.index()
+        _write_stream(temporary[1], [index])
+        path = os.path.join(folder, f"pack-{encoder.checksum}")
+        remove(f"{path}.keep")
+        undo.append(f"{path}.keep")
+        write_new(f"{path}.keep", f"aexp {owner}\n".encode())
+        os.rename(temporary[0], f"{path}.pack")
+        os.rename(temporary[1], f"{path}.idx")
+        sync_folder(folder)
+        return Pack(path, index)
+    except BaseException:
+        for name in undo:
+            remove(name)
+        raise
 
 
 def _pack_chunks(
@@ -72,7 +91,8 @@ def _pack_chunks(
 
 
 def _write_stream(path: str, chunks: Iterable[bytes]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o444)
+    remove(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
     try:
         gathered: list[bytes] = []
         size = 0
@@ -94,6 +114,18 @@ def sweep_packs(common: str, owner: str) -> None:
     with translating(folder):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
-            half_written = name.startswith((f"tmp_pack_aexp-{owner}", f"tmp_idx_aexp-{owner}"))
-            if half_written or (name.endswith(".keep") and read(path).strip() == f"aexp {owner}".encode()):
+            if name.startswith((f"tmp_pack_aexp-{owner}", f"tmp_idx_aexp-{owner}")):
                 remove(path)
+            elif name.endswith(".keep") and _is_of(path, owner):
+                stem = path.removesuffix(".keep")
+                if not os.path.exists(
+                    f"{stem}.idx"
+                ):  # no Git sees a pack without its index, and no `git gc` removes it
+                    remove(f"{stem}.pack")
+                remove(path)
+
+
+def _is_of(keep: str, owner: str) -> bool:
+    with suppress(FileNotFoundError):  # another process released its own
+        return read(keep).strip() == f"aexp {owner}".encode()
+    return False

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -21,6 +21,10 @@ from .errors import AexpError, ExperimentNotFound, JournalCorrupt, NameTaken, No
 
 SUFFIXES: Final = 1000
 """How many names are tried for a recovered experiment whose name another one has taken."""
+
+
+LOOK: Final = 0.05
+"""Seconds after which a session that somebody only looked at is free again."""
 
 
 @frozen(eq=False)
@@ -76,20 +80,34 @@ def recover(store: Store, *, salvage: bool) -> list[Record]:
     """
     saved: list[Record] = []
     failures: list[Exception] = []
-    for id in _sessions.names(store.handle.common):
-        own = store.session
-        session = None if own is not None and own.id == id else _sessions.claim(store.handle.common, id)
-        if session is None:
-            continue
+    for session in _dead_sessions(store):
         try:
             saved += _recover_session(store, session, _ledger(session, salvage=salvage))
         except (AexpError, OSError) as error:
             failures.append(error)
         finally:
             session.close()
+    _sessions.sweep(store.handle.common)
     if failures:
         raise failures[0]
     return saved
+
+
+def _dead_sessions(store: Store) -> Iterator[Session]:
+    """Take over each session whose owner is dead; ask again for one that is held: somebody may only be looking at it."""
+    own = None if store.session is None else store.session.id
+    ids = [id for id in _sessions.names(store.handle.common) if id != own]
+    for left in (1, 0):
+        held = []
+        for id in ids:
+            session = _sessions.claim(store.handle.common, id)
+            if session is None:
+                held.append(id)
+            else:
+                yield session
+        ids = held
+        if left and ids:
+            time.sleep(LOOK)
 
 
 def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Record]:
@@ -113,8 +131,16 @@ def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Rec
         for error in failed.values():
             if not isinstance(error, NameTaken):
                 raise error
+    _discard(store, session, ledger)
     _put_away(store, session)
     return [record for record in saved if record.status is not Status.RUNNING]
+
+
+def _discard(store: Store, session: Session, ledger: Ledger) -> None:
+    """Take away the refs of experiments that were given up, and whose checkpoints still stand there."""
+    for account in ledger.accounts.values():
+        if account.fate == Kind.DISCARDED and account.checkpoints:
+            store.discard(account, session.path)
 
 
 def _pending(session: Session, ledger: Ledger) -> list[Job]:
@@ -192,6 +218,19 @@ def locate(store: Store, name_or_id: str) -> Found:
 
     Raises `NotOwner` when a living session has it, and `ExperimentNotFound`.
     """
+    found = _find(store, name_or_id)
+    if isinstance(found, str):  # somebody may only be looking at it
+        time.sleep(LOOK)
+        found = _find(store, name_or_id)
+    if isinstance(found, str):
+        raise NotOwner(name_or_id, found)
+    if found is None:
+        raise ExperimentNotFound(name_or_id, "`await repository.interrupted()` lists what can be resumed")
+    return found
+
+
+def _find(store: Store, name_or_id: str) -> Found | str | None:
+    """Return the experiment with its session, or who holds that, or None."""
     common, own = store.handle.common, store.session
     held_by: str | None = None
     for place in (_sessions.LIVE, _sessions.DONE):
@@ -207,9 +246,7 @@ def locate(store: Store, name_or_id: str) -> Found:
                 return Found(session, ledger, account)
             if not ours:
                 session.close()
-    if held_by is not None:
-        raise NotOwner(name_or_id, held_by)
-    raise ExperimentNotFound(name_or_id, "`await repository.interrupted()` lists what can be resumed")
+    return held_by
 
 
 def _wanted(ledger: Ledger, name_or_id: str, *, ours: bool) -> Account | None:

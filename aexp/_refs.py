@@ -4,12 +4,14 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from attrs import frozen
 
 from ._files import lock, make_folders, remove, sync_folder, translating, write_many
 from ._git import Handle, read_ref, run
+from ._layout import trash_ref
 from .errors import AexpError, GitError
 
 _PATIENCE: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.16, 0.16, 0.16, 0.16)
@@ -99,7 +101,7 @@ def move_refs(handle: Handle, moves: Sequence[Move], scratch: str) -> list[Refus
             finally:
                 remove(value)
         for folder in changed:
-            if os.path.isdir(folder):
+            with suppress(FileNotFoundError):  # `git pack-refs` took it away, and the refs in it
                 sync_folder(folder)
     return answers
 
@@ -124,7 +126,8 @@ def _move_ref(handle: Handle, move: Move, value: str, changed: set[str]) -> Refu
     held = True
     try:
         found = read_ref(handle, move.ref)
-        if found == move.new:
+        if found == move.new:  # set before, by somebody who was killed, perhaps before it was synced
+            changed.update(_folders_up(path, handle.common))
             return None
         if found != move.expected:
             return Refused(found=found)
@@ -137,6 +140,30 @@ def _move_ref(handle: Handle, move: Move, value: str, changed: set[str]) -> Refu
     finally:
         if held:
             remove(locked)
+
+
+def _folders_up(path: str, top: str) -> Iterator[str]:
+    while (path := os.path.dirname(path)) != top:
+        yield path
+
+
+def make_ref(handle: Handle, ref: str, rev: str, scratch: str) -> Refused | None:
+    """Make *ref*, which must not exist."""
+    moves = [Move(ref, rev, None)]
+    write_values(moves, scratch)
+    return move_refs(handle, moves, scratch)[0]
+
+
+def keep(handle: Handle, name: str, rev: str, scratch: str) -> None:
+    """Keep the commit *rev* of the experiment *name* in the trash."""
+    now = time.time_ns() // 1_000_000
+    for milliseconds in range(now, now + 1000):
+        refused = make_ref(handle, trash_ref(milliseconds, name), rev, scratch)
+        if refused is None:
+            return
+        if refused.error is not None:
+            raise refused.error
+    raise GitError(f"keep {rev} in the trash", "a thousand others of that name were put there just now")
 
 
 def _sweep_dead(handle: Handle, sessions: str) -> None:
@@ -156,8 +183,9 @@ def sweep_locks(handle: Handle, scratch: str) -> None:
     if values:
         for prefix in ("refs/exps/", "refs/aexp/"):
             for path in _locks(os.path.join(handle.common, prefix)):
-                if os.lstat(path).st_ino in values:
-                    remove(path)
+                with suppress(FileNotFoundError):  # a living process let it go meanwhile
+                    if os.lstat(path).st_ino in values:
+                        remove(path)
     for path in values.values():
         remove(path)
 

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, BinaryIO, Final
@@ -18,7 +20,10 @@ from .errors import JournalCorrupt, UnsupportedRepository
 
 LIVE: Final = "sessions"
 DONE: Final = "done"
+TMP: Final = "tmp"
 LOCK: Final = "owner.lock"
+HALF_MADE: Final = 60.0
+"""Seconds after which a session that is not yet whole, and that nobody holds, was left by a dead process."""
 
 
 @define(eq=False)
@@ -44,7 +49,7 @@ class Session:
 def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
     """Make the folder of a new session, whole or not at all, and hold it."""
     root = os.path.join(common, ROOT)
-    made, path = os.path.join(root, "tmp", id), os.path.join(root, LIVE, id)
+    made, path = os.path.join(root, TMP, id), os.path.join(root, LIVE, id)
     descriptor: int | None = None
     with translating(root):
         try:
@@ -54,6 +59,8 @@ def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
             os.mkdir(made)
             write_new(os.path.join(made, LOCK), json.dumps(about).encode() + b"\n")
             descriptor = lock(os.path.join(made, LOCK))
+            if descriptor is None:  # we slept so long that `sweep` took us for dead
+                raise FileNotFoundError(made)
             sync_folder(made)
             move_folder(made, path)
         except BaseException:
@@ -113,10 +120,29 @@ def retire(common: str, session: Session) -> None:
     session.close()
 
 
-def forget(session: Session) -> None:
-    """Remove a session in which nothing was ever begun."""
-    shutil.rmtree(session.path, ignore_errors=True)
+def forget(common: str, session: Session) -> None:
+    """Remove a session in which nothing was ever begun; whole, because one without its lock would look alive for ever."""
+    gone = os.path.join(common, ROOT, TMP, session.id)
+    os.rename(session.path, gone)
+    shutil.rmtree(gone, ignore_errors=True)
     session.close()
+
+
+def sweep(common: str) -> None:
+    """Remove what processes left that were killed while they made or forgot a session: nothing was begun in it."""
+    for name in names(common, TMP):
+        path = os.path.join(common, ROOT, TMP, name)
+        with suppress(FileNotFoundError):
+            if time.time() - os.stat(path).st_mtime < HALF_MADE:
+                continue
+            if os.path.isfile(path):
+                os.unlink(path)
+                continue
+            session = claim(common, name, TMP)
+            if session is not None or not os.path.exists(os.path.join(path, LOCK)):
+                shutil.rmtree(path)
+            if session is not None:
+                session.close()
 
 
 @frozen(eq=False)

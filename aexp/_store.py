@@ -20,7 +20,7 @@ from ._formats.journal import Extents
 from ._formats.journal import Kind as JournalKind
 from ._formats.params import dump_params
 from ._formats.series import Points, collect
-from ._layout import METRICS, anchor_prefix, anchor_ref, parse_experiment_ref, trash_ref
+from ._layout import METRICS, anchor_prefix, anchor_ref, parse_experiment_ref
 from ._lifecycle import Status
 from ._pipelines import Pipelines
 from ._records import read_record
@@ -155,8 +155,10 @@ class Store:
                 wanted = [*((kind, id) for id, (kind, _) in objects.items()), *((Kind.BLOB, id) for id in taken.blobs)]
                 contents.update(taken.blobs)
                 pack = _packs.write_pack(self.handle.common, wanted, lambda id: contents[id](), self.session.id)
-                self._set_anchor(rev, root, anchor)
-                pack.release()
+                try:
+                    self._set_anchor(rev, root, anchor)
+                finally:
+                    pack.release()
             return code
         finally:
             taken.discard()
@@ -177,7 +179,7 @@ class Store:
         """Keep a baseline, and the code captured over it, from being collected while experiments are open."""
         assert self.session is not None
         ref = anchor_ref(self.session.id, len(self._anchored) + 1)
-        refused = self._set(ref, target, self.session.path)
+        refused = _refs.make_ref(self.handle, ref, target, self.session.path)
         if refused is not None:
             raise refused.error or GitError(f"make {ref}", "it exists")
         self._anchored.add((rev, root))
@@ -282,22 +284,9 @@ class Store:
         if intent.expected is not None and intent.expected not in intent.parents:
             found = _git.read_ref(self.handle, intent.ref)
             if found == intent.expected:
-                self._keep((parse_experiment_ref(intent.ref) or ("", "unknown"))[1], found, scratch)
+                name = (parse_experiment_ref(intent.ref) or ("", "unknown"))[1]
+                _refs.keep(self.handle, name, found, scratch)
         return _refs.Move(intent.ref, built.rev, intent.expected)
-
-    def _keep(self, name: str, rev: str, scratch: str) -> None:
-        """Keep the commit *rev* in the trash."""
-        now = time.time_ns() // 1_000_000
-        for milliseconds in range(now, now + 1000):
-            if self._set(trash_ref(milliseconds, name), rev, scratch) is None:
-                return
-        raise GitError(f"keep {rev} in the trash", "a thousand others of that name were put there just now")
-
-    def _set(self, ref: str, rev: str, scratch: str) -> _refs.Refused | None:
-        """Make *ref*, which must not exist."""
-        moves = [_refs.Move(ref, rev, None)]
-        _refs.write_values(moves, scratch)
-        return _refs.move_refs(self.handle, moves, scratch)[0]
 
     def _resolve(self, job: Job, refusal: _refs.Refused) -> Record | Exception:
         """Say what a ref that holds something else means: an earlier save of the same experiment, or a lost race."""
@@ -314,12 +303,14 @@ class Store:
 
     # ---- end ----
 
-    def discard(self, account: Account) -> None:
-        """Take the ref of a discarded experiment's checkpoints away, into the trash."""
+    def discard(self, account: Account, scratch: str | None = None) -> None:
+        """Take the ref of a discarded experiment's checkpoints away, into the trash; again, it changes nothing."""
         rev = account.checkpoints[-1]
-        assert self.session is not None
-        self._keep(account.name, rev, self.session.path)
+        if scratch is None:
+            assert self.session is not None
+            scratch = self.session.path
         if _git.read_ref(self.handle, account.ref) == rev:
+            _refs.keep(self.handle, account.name, rev, scratch)
             _refs.delete_refs(self.handle, {account.ref: rev})
 
     def close(self) -> None:
@@ -327,14 +318,16 @@ class Store:
         session, self.session = self.session, None
         if session is None:
             return
-        ledger = _sessions.read_ledger(session.path, session.id, salvage=True)
-        if ledger.ended():
-            self.drop_anchors(session.id)
-            if ledger.accounts:
-                _sessions.retire(self.handle.common, session)
-            else:
-                _sessions.forget(session)
-        session.close()
+        try:
+            ledger = _sessions.read_ledger(session.path, session.id, salvage=True)
+            if ledger.ended():
+                self.drop_anchors(session.id)
+                if ledger.accounts:
+                    _sessions.retire(self.handle.common, session)
+                else:
+                    _sessions.forget(self.handle.common, session)
+        finally:
+            session.close()
 
     def adopt_anchors(self, session: str) -> None:
         """Anchor here what the dead *session* has anchored."""

@@ -60,6 +60,8 @@ MOST_COLUMNS: Final = 50
 MOST_LETTERS: Final = 100
 """How many characters of a cell HTML shows."""
 
+_NO_NAME: Final = "[\0\ud800-\udfff]"
+"""What the name of a column in Arrow's C interface cannot hold."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST: Final = 1023
 """How many bits an integer has that surely is a float64."""
@@ -103,11 +105,12 @@ def columns(rows: Rows) -> list[Column]:
     """Return the columns of *rows*: those that every table has, then those of parameters, then those of metrics."""
     names = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
     order = [*COLUMNS, *sorted(names, key=lambda name: name.startswith("metrics."))]
-    found = []
+    found: dict[str, Column] = {}
     for name in order:
         values = [row.get(name) for row in rows]
-        found.append(Column(name, COLUMNS.get(name) or _kind(values), values))
-    return found
+        shown = re.sub(_NO_NAME, "\N{REPLACEMENT CHARACTER}", name)
+        found.setdefault(shown, Column(shown, COLUMNS.get(name) or _kind(values), values))
+    return list(found.values())
 
 
 def _kind(values: list[Any]) -> Kind:

@@ -26,7 +26,11 @@ static pid_t owner;
 void killer_arm(const char *below, const char *containing, long at, int halved, int signal_number) {
     snprintf(folder, sizeof folder, "%s/", below);
     snprintf(only, sizeof only, "%s", containing);
-    owner = getpid(), count = 0, deadly = at, half = halved, number = signal_number;
+    count = 0;
+    deadly = at;
+    half = halved;
+    number = signal_number;
+    owner = getpid();
 }
 
 long killer_count(void) { return count; }

@@ -80,7 +80,6 @@ async def test_an_exception_goes_on_unchanged(repository: aexp.Repository, on_er
 
 async def test_a_failure_is_recorded_with_its_traceback(repository: aexp.Repository) -> None:
     """A failed experiment's record says what was raised, why, and where."""
-
     experiment = repository.experiment("it")
 
     async def divide(number: int) -> None:
@@ -165,10 +164,14 @@ async def test_a_cancelled_task_saves_and_stays_cancelled(repository: aexp.Repos
 
 async def test_a_timeout_cancels_the_experiment(repository: aexp.Repository) -> None:
     """`asyncio.timeout` around the block ends the experiment as cancelled, and raises its own `TimeoutError`."""
-    with pytest.raises(TimeoutError):
+
+    async def out_of_time() -> None:
         async with asyncio.timeout(None) as limit, repository.experiment("it"):
             limit.reschedule(asyncio.get_running_loop().time())
             await asyncio.sleep(10)
+
+    with pytest.raises(TimeoutError):
+        await out_of_time()
 
     assert (await repository.get("it")).status is Status.CANCELLED
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aexp._formats.batch import Column, Encoder, Item, Stream
+from aexp._formats.batch import Column, Encoder, Stream
 from aexp._formats.journal import Extents, Kind, Line, Reader, decode_line, encode_body, encode_line, header, seed
 from aexp._formats.series import Points, collect
 from aexp._layout import segment_name
@@ -312,7 +313,7 @@ TOLD = st.tuples(st.sampled_from([Kind.TAGS, Kind.STEP, Kind.FILE, "barrier"]), 
 
 def items(
     events: Sequence[tuple[Any, ...]], columns: dict[tuple[int, str], Column], streams: list[Stream]
-) -> Iterator[Item]:
+) -> Iterator[tuple[Any, ...]]:
     """What the queue holds after the events."""
     for what, number, *rest in events:
         if what == "point":
@@ -333,7 +334,7 @@ def test_any_interleaving_is_told_in_order(batches: list[list[tuple[Any, ...]]])
     seen: dict[int, dict[str, Points]] = defaultdict(dict)
     told: list[tuple[str, list[Any], list[int]]] = []
     for batch in batches:
-        for entries in encoder.encode(list(items(batch, columns, streams))):
+        for entries in encoder.encode(list(chain.from_iterable(items(batch, columns, streams)))):
             for entry in entries:
                 if not entry.body:
                     asked += 1

@@ -1,0 +1,159 @@
+"""What other processes do in tests: stories told to a pipe, line by line, by a process that may be killed at any line.
+
+`python _driver.py` reads orders (JSON, one a line) and tells each story in a fork of itself: what a story needs is
+imported once. With `killer.c` preloaded, an order says at which file operation the fork gets a signal.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import aexp
+
+Say = Callable[..., None]
+
+
+async def log(experiment: aexp.Experiment, first: int, after: int, say: Say, *, flush_every: int = 4) -> None:
+    """Log the points `first` to `after` - 1, whose value is their step; say `F name count` when they are flushed."""
+    for step in range(first, after):
+        await experiment.log_metric("loss", float(step), step)
+        if step % flush_every == flush_every - 1:
+            await experiment.flush()
+            say("F", experiment.name, step + 1)
+
+
+async def save(path: str, say: Say) -> None:
+    """Begin two experiments, make a checkpoint of one, and save both together."""
+    async with aexp.Repository(path) as repository:
+        one = await repository.experiment("one", params={"lr": 0.1}).init()
+        await log(one, 0, 6, say)
+        say("C", "one", await one.make_checkpoint())
+        two = await repository.experiment("two").init()
+        await two.log_file("notes.txt", "as it was\n")
+        await log(two, 0, 4, say)
+        await one.set_params(depth=4)
+        await log(one, 6, 10, say)
+        for record in await asyncio.gather(one.save(), two.save()):
+            say("S", record.name, record.rev)
+
+
+async def discard(path: str, say: Say) -> None:
+    """Begin an experiment, make a checkpoint, and give it up."""
+    async with aexp.Repository(path) as repository:
+        one = await repository.experiment("one").init()
+        await log(one, 0, 4, say)
+        say("C", "one", await one.make_checkpoint())
+        await log(one, 4, 8, say)
+        say("discarding")
+        await one.discard()
+        say("D", "one")
+
+
+async def resume(path: str, say: Say) -> None:
+    """Go on with an experiment of a dead process, and save it."""
+    async with aexp.Repository(path) as repository:
+        one = await repository.resume("one")
+        say("R", "one", len(one.summary))
+        await log(one, 12, 20, say)
+        record = await one.save()
+        say("S", record.name, record.rev)
+
+
+async def recover(path: str, say: Say) -> None:
+    """Save what dead processes left."""
+    async with aexp.Repository(path) as repository:
+        for record in await repository.recover():
+            say("S", record.name, record.rev)
+
+
+async def look(path: str, say: Say) -> None:
+    """Recover twice; tell every record with its series, and what the second time saved."""
+    async with aexp.Repository(path) as repository:
+        first = await repository.recover()
+        again = await repository.recover()
+        say("again", [record.name for record in again], [record.name for record in await repository.interrupted()])
+        for record in await repository.experiments():
+            series = await repository.history(record.name)
+            values = series["loss"].values if series else ()
+            steps = series["loss"].steps if series else ()
+            say("record", record.name, record.rev, record.id, record.status, record.params, list(steps), list(values))
+            with suppress(FileNotFoundError):
+                say("file", record.name, (await repository.read(record.name, "notes.txt")).decode())
+        say("recovered", [record.name for record in first])
+
+
+async def two(path: str, say: Say) -> None:
+    """Begin, log and save an experiment called `two`; say why when that cannot be."""
+    async with aexp.Repository(path) as repository:
+        try:
+            experiment = await repository.experiment("two").init()
+            await log(experiment, 0, 4, say)
+            record = await experiment.save()
+            say("S", record.name, record.rev)
+        except aexp.AexpError as error:
+            say("E", type(error).__name__, str(error))
+
+
+async def crash(path: str, say: Say) -> None:
+    """Leave an experiment of 12 points with a checkpoint, then die."""
+    async with aexp.Repository(path) as repository:
+        one = await repository.experiment("one", params={"lr": 0.1}).init()
+        await log(one, 0, 6, say)
+        say("C", "one", await one.make_checkpoint())
+        await log(one, 6, 12, say)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+STORIES: dict[str, Callable[[str, Say], Awaitable[None]]] = {
+    story.__name__: story for story in (save, discard, resume, recover, look, two, crash)
+}
+
+
+def tell(order: dict[str, Any], pipe: int) -> None:
+    """Tell a story of the fork that this is; arm the killer first."""
+
+    def say(*words: object) -> None:
+        os.write(pipe, json.dumps(words).encode() + b"\n")
+
+    killer = ctypes.CDLL(None) if "at" in order else None
+    if killer is not None:
+        only, at = order.get("only", "").encode(), ctypes.c_long(order["at"])
+        number = order.get("signal", signal.SIGKILL)
+        killer.killer_arm(os.fsencode(os.path.join(order["path"], ".git")), only, at, order.get("half", 0), number)
+    asyncio.run(STORIES[order["story"]](order["path"], say))  # type: ignore[arg-type]
+    say("end", 0 if killer is None else killer.killer_count())
+
+
+def main() -> None:
+    """Take orders until there are no more; answer each with what was said, and how the fork ended."""
+    os.environ.pop("LD_PRELOAD", None)
+    for line in sys.stdin:
+        order = json.loads(line)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            try:
+                tell(order, writer)
+                os._exit(0)
+            finally:
+                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                os._exit(1)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            said = pipe.read()
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        print(json.dumps([code, [json.loads(each) for each in said.splitlines()]]), flush=True)
+
+
+if __name__ == "__main__":
+    time.tzset()
+    main()

@@ -1,0 +1,293 @@
+"""kill -9 at every file operation: before recovery Git is content, after it nothing that was promised is missing."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field, frozen
+
+HERE = Path(__file__).parent
+WORKERS = 2
+PENDING: dict[str, Any] = {"story": "save", "only": "one.lock", "at": 4}  # dies with the pack written and `one` locked
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+
+@frozen
+class Told:
+    """What a process said until it ended, and the exit code it ended with."""
+
+    code: int
+    lines: list[list[Any]]
+
+    def about(self, word: str) -> list[list[Any]]:
+        """What followed *word*, each time it was said."""
+        return [rest for said, *rest in self.lines if said == word]
+
+    def last(self, word: str) -> dict[str, Any]:
+        """The last thing said with *word* about each name."""
+        return {name: what for name, what in self.about(word)}
+
+
+@define(eq=False)
+class Teller:
+    """A process that tells the stories of `_driver.py`, each in a fork of itself."""
+
+    process: "subprocess.Popen[str]"
+
+    def __call__(self, story: str, path: Path, **order: Any) -> Told:
+        """Tell a story in the repository at *path*; with `at`, it gets a signal at that file operation."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"story": story, "path": str(path), **order}) + "\n")
+        self.process.stdin.flush()
+        told = Told(*json.loads(self.process.stdout.readline()))
+        assert told.code in (0, -signal.SIGKILL), f"{story} {order}: ended with {told.code}, see the captured stderr"
+        return told
+
+
+@contextmanager
+def teller(killer: Path) -> Iterator[Teller]:
+    """A process that tells stories until the block ends."""
+    command = [sys.executable, str(HERE / "_driver.py")]
+    variables = os.environ | {"LD_PRELOAD": str(killer)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as process:
+        try:
+            yield Teller(process)
+        finally:
+            process.stdin.close()  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def killer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shim that counts file operations, compiled."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the killer is preloaded with LD_PRELOAD, which only Linux has")
+    if shutil.which("gcc") is None:
+        pytest.skip("NO KILL SWEEP: install gcc to compile tests/killer.c")
+    target = tmp_path_factory.mktemp("killer") / "killer.so"
+    flags = ("-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC")
+    subprocess.run(["gcc", *flags, "-o", target, HERE / "killer.c", "-ldl"], check=True)
+    return target
+
+
+@pytest.fixture
+def edited(repo_path: Path) -> Path:
+    """A repository whose work tree was edited, so that its code is captured."""
+    (repo_path / "train.py").write_text("lr = 0.2\n")
+    return repo_path
+
+
+# ---- what must be true ----
+
+
+def refs_of(path: Path, git: Callable[..., str], below: str = "refs/exps") -> dict[str, str]:
+    """Every ref below a prefix with its rev."""
+    lines = git("for-each-ref", "--format=%(refname) %(objectname)", below, cwd=path).splitlines()
+    return dict(line.split(" ") for line in lines)
+
+
+def leftovers(path: Path) -> list[str]:
+    """Locks, kept packs, half-written packs, and sessions that nobody put away."""
+    common = path / ".git"
+    patterns = ("refs/**/*.lock", "*.lock", "objects/pack/*.keep", "objects/**/tmp_*", "aexp/sessions/*")
+    found = [str(each.relative_to(common)) for pattern in patterns for each in common.glob(pattern)]
+    packs, indices = ({each.stem for each in common.glob(f"objects/pack/*.{kind}")} for kind in ("pack", "idx"))
+    return sorted(found) + sorted(packs ^ indices)
+
+
+@frozen(eq=False)
+class Oracle:
+    """Knows from what a process said before it died what must be there afterwards."""
+
+    git: Callable[..., str]
+    fsck: Callable[[Path], None]
+
+    def check(self, path: Path, said: Told, tell: Teller) -> None:
+        """Check the repository before recovery, recover, and check again; *said* is all that was said there."""
+        self.fsck(path)
+        standing = refs_of(path, self.git)
+        after = tell("look", path)
+        records = {name: rest for name, *rest in after.about("record")}
+        refs = refs_of(path, self.git)
+
+        assert after.about("again") == [[[], []]], "a second recovery found something"
+        assert sorted(ref.rpartition("/")[2] for ref in refs) == sorted(records)
+        assert len({id for _, id, *_ in records.values()}) == len(records), "one experiment has two records"
+        for name, count in said.last("F").items():
+            self.check_points(name, count, records, said)
+        for name, rev in said.last("S").items():
+            assert records[name][0] == rev, f"{name} was saved, and is another commit now"
+        for (name,) in said.about("D"):
+            assert name not in records, f"{name} was discarded"
+        assert said.about("discarding") or not set(standing) - set(refs), "recovery removed a ref"
+        assert not leftovers(path)
+        assert not refs_of(path, self.git, "refs/aexp/wip")
+
+        again = tell("look", path)
+        assert again.about("recovered") == [[[]]]
+        assert refs_of(path, self.git) == refs
+        self.fsck(path)
+
+    def check_points(self, name: str, count: int, records: dict[str, list[Any]], said: Told) -> None:
+        """What was flushed is there: a prefix of what was logged, without holes."""
+        if said.about("discarding") and name not in records:
+            return
+        _, _, status, _, steps, values = records[name]
+        assert status in ("interrupted", "finished")
+        assert steps == list(range(len(steps))), f"{name} has holes"
+        assert values == [float(step) for step in steps]
+        assert len(steps) >= count, f"{name} has lost points"
+
+
+@define(eq=False)
+class Sweep:
+    """Tells a story in copies of a repository, and kills it at another operation each time."""
+
+    story: str
+    template: Path
+    killer: Path
+    oracle: Oracle
+    known: tuple[list[Any], ...] = ()
+    died: int = 0
+    faults: list[str] = field(factory=list)
+    _places: list[tuple[int, int]] = field(factory=list)
+
+    def __call__(self, every: int) -> None:
+        """Kill at every *every*-th operation, before it or, every other time, in the middle of it if it is a write."""
+        with teller(self.killer) as tell:
+            path = Path(shutil.copytree(self.template, self.template.parent / "whole"))
+            whole = tell(self.story, path, at=0)
+            ((operations,),) = whole.about("end")
+            self.oracle.check(path, Told(0, [*self.known, *whole.lines]), tell)
+        halves = (0, 1) if every == 1 else (None,)
+        self._places = [
+            (at, at // every % 2 if half is None else half)
+            for at in range(1 + every // 2, operations + 1, every)
+            for half in halves
+        ]
+        count = len(self._places)
+        with ThreadPoolExecutor(WORKERS) as threads:
+            list(threads.map(self._work, range(WORKERS)))
+        assert not self.faults, f"{len(self.faults)} of {count} points:\n\n" + "\n\n".join(self.faults[:10])
+        assert self.died >= 0.9 * count  # threads take turns as they like, so the last operations may not be reached
+
+    def _work(self, worker: int) -> None:
+        with teller(self.killer) as tell:
+            while True:
+                try:
+                    at, half = self._places.pop()
+                except IndexError:
+                    return
+                path = self.template.parent / f"{self.story}-{worker}"
+                shutil.copytree(self.template, path)
+                told = tell(self.story, path, at=at, half=half)
+                self.died += told.code != 0
+                try:
+                    self.oracle.check(path, Told(told.code, [*self.known, *told.lines]), tell)
+                except (AssertionError, pytest.fail.Exception) as fault:
+                    kept = path.rename(path.with_name(f"{path.name}-at-{at}-{half}"))
+                    self.faults.append(f"at operation {at}, half {half}, in {kept}: {fault}\nsaid: {told.lines}")
+                else:
+                    shutil.rmtree(path)
+
+
+@pytest.fixture
+def oracle(git: Callable[..., str], fsck: Callable[[Path], None]) -> Oracle:
+    """What knows the truth."""
+    return Oracle(git, fsck)
+
+
+STEPS = pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+
+
+@STEPS
+def test_a_kill_while_logging_and_saving_loses_nothing(edited: Path, killer: Path, oracle: Oracle, every: int) -> None:
+    """From opening to closing, at whatever operation a process is killed: what it was told is durable is there."""
+    Sweep("save", edited, killer, oracle)(every)
+
+
+@STEPS
+def test_a_kill_while_discarding_leaves_all_or_nothing(edited: Path, killer: Path, oracle: Oracle, every: int) -> None:
+    """An experiment whose process is killed while it is given up is either recovered whole, or has no ref."""
+    Sweep("discard", edited, killer, oracle)(every)
+
+
+@STEPS
+def test_a_kill_while_resuming_loses_nothing(edited: Path, killer: Path, oracle: Oracle, every: int) -> None:
+    """A process that took over a dead one's experiment and is killed, too, leaves one experiment with all its points."""
+    with teller(killer) as tell:
+        told = tell("crash", edited)
+    Sweep("resume", edited, killer, oracle, tuple(told.lines))(every)
+
+
+@STEPS
+def test_a_kill_while_recovering_changes_nothing(edited: Path, killer: Path, oracle: Oracle, every: int) -> None:
+    """Recovery that is killed is done again, to the same end: also when a save was under way, with a ref locked."""
+    with teller(killer) as tell:
+        told = tell(path=edited, **PENDING)
+    assert list((edited / ".git").glob("refs/exps/*/*/one.lock"))
+    Sweep("recover", edited, killer, oracle, tuple(told.lines))(every)
+
+
+@pytest.mark.slow
+def test_a_kill_while_recovering_from_any_kill(edited: Path, killer: Path, oracle: Oracle, tmp_path: Path) -> None:
+    """Wherever saving was killed, recovery may be killed, too."""
+    for at in range(20, 130, 10):
+        path = Path(shutil.copytree(edited, tmp_path / f"killed-{at}" / "repository"))
+        with teller(killer) as tell:
+            told = tell("save", path, at=at)
+        Sweep("recover", path, killer, oracle, tuple(told.lines))(4)
+
+
+# ---- the same name again ----
+
+
+def test_the_lock_of_a_dead_process_is_broken(repo_path: Path, killer: Path, oracle: Oracle) -> None:
+    """A program that was killed while it held a ref's lock can be run again, and what the first one had is not lost."""
+    with teller(killer) as tell:
+        first = tell("two", repo_path, only="two.lock", at=2)
+        locked = list((repo_path / ".git").glob("refs/exps/*/*/two.lock"))
+        second = tell("two", repo_path)
+        ((_, rev),) = second.about("S")
+        after = tell("look", repo_path)
+
+    assert first.code == -signal.SIGKILL
+    assert locked
+    assert after.about("recovered") == [["two-2"]]
+    assert [name for name, *_ in after.about("record")] == ["two-2", "two"]
+    assert {name: each[0] for name, *each in after.about("record")}["two"] == rev
+    assert not leftovers(repo_path)
+
+
+def test_the_lock_of_a_living_process_is_respected(repo_path: Path, killer: Path) -> None:
+    """While a process that holds a ref's lock is stopped, nobody breaks it, and afterwards it saves as if nothing was."""
+    told: list[Told] = []
+    with teller(killer) as slow, teller(killer) as quick:
+        order = {"only": "two.lock", "at": 2, "signal": signal.SIGSTOP}
+        telling = threading.Thread(target=lambda: told.append(slow("two", repo_path, **order)))
+        telling.start()
+        while not list((repo_path / ".git").glob("refs/exps/*/*/two.lock")):
+            time.sleep(0.01)
+        refused = quick("two", repo_path)
+        (holder,) = (repo_path / ".git" / "aexp" / "sessions").glob("*/owner.lock")
+        os.kill(json.loads(holder.read_text())["pid"], signal.SIGCONT)
+        telling.join()
+        later = quick("two", repo_path)
+
+    ((kind, words),) = refused.about("E")
+    assert (kind, "held by another process" in words) == ("GitError", True)
+    ((name, _),) = told[0].about("S")
+    assert name == "two"
+    assert [kind for kind, _ in later.about("E")] == ["NameTaken"]
