@@ -20,7 +20,7 @@ import aiofiles
 import aiofiles.threadpool.binary
 
 from ._files import Thread, give_way, sync, sync_folder, translated, write_new
-from ._formats.batch import WIDTH, Encoder, Entry, Stream
+from ._formats.batch import WIDTH, Encoder, Entry, Stream, rewritten
 from ._formats.journal import Kind, encode_line, header, seed
 from ._layout import segment_name
 from ._values import Settings
@@ -52,7 +52,7 @@ class Journal:
         self._failed = False
         """Whether the file must be left: what is unsynced may never reach the disk."""
         self._pending: list[Entry] = []
-        self._unsynced: list[Entry] = []
+        self._unsynced: list[Any] = []  # body, stream, and so on: flat, for the garbage collector's sake
         self._barriers: list[Future[int]] = []
         self._waiters: list[Future[None]] = []
         self._refusal: AexpError | None = None
@@ -294,7 +294,7 @@ class Journal:
             if entry.stream is not None:
                 entry.stream.extents.add(self._segment, self._offset, len(line))
             self._offset += len(line)
-            self._unsynced.append(entry)
+            self._unsynced += (entry.body, entry.stream)
             if entry.written is not None:
                 _answer(entry.written, entry.sequence)
         self._unwritten.set()
@@ -337,11 +337,11 @@ class Journal:
         """Write all that may not have reached the disk again, to a new file; a failed sync is final for its file."""
         self._failed = True
         async with self._turn:  # not in the middle of a sync
-            for entry in self._unsynced:
+            again = list(map(rewritten, self._unsynced[::2], self._unsynced[1::2]))
+            for entry in again:
                 if entry.stream is not None:
                     entry.stream.extents.cut(self._segment, self._synced)
-            asking = [Entry(b"", 0, None, barrier) for barrier in self._barriers]
-            self._pending = self._unsynced + asking + self._pending
+            self._pending = again + [Entry(b"", 0, None, each) for each in self._barriers] + self._pending
             self._unsynced, self._barriers = [], []
             await self._close_file()
             self._failed = False

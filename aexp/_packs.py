@@ -13,7 +13,6 @@ from ._formats.gitobjects import Kind
 from ._formats.gitpack import PackEncoder
 from .errors import GitError
 
-
 TRIES: Final = 3
 """How often a pack is written when somebody takes it away half-written."""
 

@@ -37,7 +37,7 @@ class Told:
 
     def last(self, word: str) -> dict[str, Any]:
         """The last thing said with *word* about each name."""
-        return {name: what for name, what in self.about(word)}
+        return dict(self.about(word))
 
 
 @define(eq=False)
@@ -96,6 +96,13 @@ def refs_of(path: Path, git: Callable[..., str], below: str = "refs/exps") -> di
     """Every ref below a prefix with its rev."""
     lines = git("for-each-ref", "--format=%(refname) %(objectname)", below, cwd=path).splitlines()
     return dict(line.split(" ") for line in lines)
+
+
+def copy_of(path: Path, target: Path) -> Path:
+    """Copy a repository; `cp` keeps hard links, which tell whose lock a lock is."""
+    target.parent.mkdir(exist_ok=True)
+    subprocess.run(["cp", "-a", path, target], check=True)
+    return target
 
 
 def leftovers(path: Path) -> list[str]:
@@ -167,7 +174,7 @@ class Sweep:
     def __call__(self, every: int) -> None:
         """Kill at every *every*-th operation, before it or, every other time, in the middle of it if it is a write."""
         with teller(self.killer) as tell:
-            path = Path(shutil.copytree(self.template, self.template.parent / "whole"))
+            path = copy_of(self.template, self.template.parent / "whole")
             whole = tell(self.story, path, at=0)
             ((operations,),) = whole.about("end")
             self.oracle.check(path, Told(0, [*self.known, *whole.lines]), tell)
@@ -190,8 +197,7 @@ class Sweep:
                     at, half = self._places.pop()
                 except IndexError:
                     return
-                path = self.template.parent / f"{self.story}-{worker}"
-                shutil.copytree(self.template, path)
+                path = copy_of(self.template, self.template.parent / f"{self.story}-{worker}")
                 told = tell(self.story, path, at=at, half=half)
                 self.died += told.code != 0
                 try:
@@ -245,7 +251,7 @@ def test_a_kill_while_recovering_changes_nothing(edited: Path, killer: Path, ora
 def test_a_kill_while_recovering_from_any_kill(edited: Path, killer: Path, oracle: Oracle, tmp_path: Path) -> None:
     """Wherever saving was killed, recovery may be killed, too."""
     for at in range(20, 130, 10):
-        path = Path(shutil.copytree(edited, tmp_path / f"killed-{at}" / "repository"))
+        path = copy_of(edited, tmp_path / f"killed-{at}" / "repository")
         with teller(killer) as tell:
             told = tell("save", path, at=at)
         Sweep("recover", path, killer, oracle, tuple(told.lines))(4)

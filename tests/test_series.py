@@ -52,6 +52,9 @@ class Scalar:
     def __init__(self, held: object) -> None:
         self.held = held
 
+    def __repr__(self) -> str:
+        return f"Scalar({self.held!r})"
+
     def item(self) -> object:
         """Return what it holds."""
         return self.held

@@ -51,6 +51,11 @@ class Entry:
     written: "Future[int] | None" = None
 
 
+def rewritten(body: bytes, stream: Stream | None) -> Entry:
+    """Return the entry of a record that is to be written once more; nobody waits for it any longer."""
+    return Entry(body, int(body[1 : body.index(b",")]), stream)
+
+
 class Encoder:
     """Numbers the records of a journal; `sequence` is the last number given."""
 
