@@ -159,13 +159,13 @@ class Journal:
                 await self._stop()
 
     async def _stop(self) -> None:
-        self._refuse(RepositoryClosed(self._folder))
+        self._refuse(RepositoryClosed(os.path.normpath(f"{self._folder}/../../..")))
         atexit.unregister(self.drain)
         await settled(asyncio.ensure_future(asyncio.to_thread(self._thread.join)))
 
     def drain(self) -> None:
         """Write and sync what is left when the interpreter ends."""
-        self._refuse(RepositoryClosed(self._folder))
+        self._refuse(RepositoryClosed(os.path.normpath(f"{self._folder}/../../..")))
         self._thread.join(self._settings.close_timeout)
         if self._thread.is_alive() or self.queue or self._pending:
             raise JournalFailed(self._folder, OSError(0, "the interpreter ended before all was written"))
