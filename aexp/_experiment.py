@@ -4,6 +4,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from copy import deepcopy
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -52,7 +53,10 @@ class Experiment(Intake):
     )
 
     def __init__(
-        self, open: Callable[[], Awaitable[Desk]], options: Options, ended: Callable[[], Awaitable[None]] | None = None
+        self,
+        open: Callable[[str], Awaitable[Desk]],
+        options: Options,
+        ended: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._open, self._options, self._ended = open, options, ended
         self._turn: asyncio.Task[Any] | None = None
@@ -63,8 +67,7 @@ class Experiment(Intake):
         self._account: Account | None = None
         self._desk: Desk | None = None
         self._record: Record | None = None
-        self._params_text = ""
-        self._began = 0.0
+        self._params_text, self._began = "", 0.0
 
     # ---- what it is ----
 
@@ -95,8 +98,8 @@ class Experiment(Intake):
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """Its own parameters, as plain nested mappings."""
-        return MappingProxyType(dict(self._options.params if self._account is None else self._account.params))
+        """Its own parameters, as plain nested mappings: a copy."""
+        return MappingProxyType(deepcopy(dict((self._account or self._options).params)))
 
     @property
     def record(self) -> Record | None:
@@ -120,7 +123,7 @@ class Experiment(Intake):
 
     async def _init(self) -> None:
         after(self._state, Action.INIT)
-        desk = await self._open()
+        desk = await self._open(self._options.baseline)
         for left in reversed(range(GUESSES if self._options.name is None else 1)):
             name = self._options.name or random_name(desk.entropy(8))
             try:
@@ -222,18 +225,17 @@ class Experiment(Intake):
 
     async def set_tags(self, *tags: str) -> None:
         """Set the tags, instead of those that were there."""
-        after(self._state, Action.DESCRIBE)
-        checked = tuple(dict.fromkeys(check_tag(tag) for tag in tags))
-        account, _ = self._here()
-        self._account = evolve(account, tags=checked)
-        self._journal.record(Kind.TAGS, [account.number, checked])
+        await self._in_turn(self._describe(Kind.TAGS, tags=tuple(dict.fromkeys(check_tag(tag) for tag in tags))))
 
     async def set_message(self, text: str) -> None:
         """Set the message of the commit."""
+        await self._in_turn(self._describe(Kind.MESSAGE, message=check_message(text)))
+
+    async def _describe(self, kind: Kind, **said: Any) -> None:
         after(self._state, Action.DESCRIBE)
         account, _ = self._here()
-        self._account = evolve(account, message=check_message(text))
-        self._journal.record(Kind.MESSAGE, [account.number, self._account.message])
+        self._journal.record(kind, [account.number, *said.values()])
+        self._account = evolve(account, **said)
 
     # ---- durability ----
 
@@ -258,11 +260,10 @@ class Experiment(Intake):
 
     async def _make_checkpoint(self, message: str | None) -> str:
         after(self._state, Action.CHECKPOINT)
-        account, _ = self._here()
-        told = evolve(account, duration=time.monotonic() - self._began, step=self._step)
-        if message is not None:
-            told = evolve(told, message=check_message(message))
-        rev = (await self._commit(told, final=False, force=account.force and not account.checkpoints)).rev
+        account, desk = self._here()
+        text = account.message if message is None else check_message(message)
+        told = evolve(account, duration=time.monotonic() - self._began, step=self._step, message=text)
+        rev = (await desk.saver.commit(self._request(told, final=False, force=False))).rev
         account, _ = self._here()
         self._account = evolve(account, checkpoints=(*account.checkpoints, rev))
         return rev
@@ -280,8 +281,8 @@ class Experiment(Intake):
         account, _ = self._here()
         seconds = time.monotonic() - self._began
         ended = account.created + max(seconds, time.time() - account.created)
-        end = {"status": status, "error": failure_to_json(error), "ended": ended, "duration": seconds}
-        self._journal.record(Kind.END, [account.number, end])
+        told = {"status": status, "error": failure_to_json(error), "ended": ended, "duration": seconds}
+        self._journal.record(Kind.END, [account.number, told])
         self._account = evolve(account, status=status, error=error, ended=ended, duration=seconds, step=self._step)
         self._state = state
 
@@ -300,19 +301,18 @@ class Experiment(Intake):
         if self._record is not None:
             return self._record
         if message is not None:
-            await self.set_message(message)
+            await self._describe(Kind.MESSAGE, message=check_message(message))
         if self._state is State.ACTIVE:
             self._complete(Status.FINISHED, None)
-        account, _ = self._here()
-        force = force or (account.force and not account.checkpoints)
-        self._record = await self._commit(account, final=True, force=force)
+        account, desk = self._here()
+        self._record = await desk.saver.commit(self._request(account, final=True, force=force))
         self._state = State.PERSISTED
         await self._let_go()
         return self._record
 
-    async def _commit(self, account: Account, *, final: bool, force: bool) -> Record:
-        _, desk = self._here()
-        return await desk.saver.commit(Request(account, self._stream, self._params_text, final, force))
+    def _request(self, account: Account, *, final: bool, force: bool) -> Request:
+        force = force or (account.force and not account.checkpoints)
+        return Request(account, self._stream, self._params_text, final, force)
 
     async def discard(self) -> None:
         """Give the experiment up: no record, no ref; -> UNINITIALIZED, and the object may be initialised again.

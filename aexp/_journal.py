@@ -84,8 +84,7 @@ class Journal:
             self.wake()
 
     def record_now(self, kind: Kind, *payloads: object) -> "list[Future[int]]":
-        """Queue a record for each of *payloads* and hurry; a future gives its number once it is written, and for a
-        payload of None, which makes no record, it is done when all that was put before is synced."""
+        """Queue a record for each payload and hurry; the futures give their numbers; None only asks for a sync."""
         self._check()
         written: list[Future[int]] = [Future() for _ in payloads]
         for payload, future in zip(payloads, written, strict=True):
@@ -159,13 +158,13 @@ class Journal:
                 await self._stop()
 
     async def _stop(self) -> None:
-        self._refuse(RepositoryClosed(os.path.normpath(f"{self._folder}/../../..")))
+        self._refuse(RepositoryClosed(self._folder.rpartition("/aexp/")[0]))
         atexit.unregister(self.drain)
         await settled(asyncio.ensure_future(asyncio.to_thread(self._thread.join)))
 
     def drain(self) -> None:
         """Write and sync what is left when the interpreter ends."""
-        self._refuse(RepositoryClosed(os.path.normpath(f"{self._folder}/../../..")))
+        self._refuse(RepositoryClosed(self._folder.rpartition("/aexp/")[0]))
         self._thread.join(self._settings.close_timeout)
         if self._thread.is_alive() or self.queue or self._pending:
             raise JournalFailed(self._folder, OSError(0, "the interpreter ended before all was written"))

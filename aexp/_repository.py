@@ -19,7 +19,7 @@ from ._formats.account import Account, begin
 from ._formats.batch import Stream
 from ._formats.journal import Kind
 from ._formats.plain import plain
-from ._git import open_handle
+from ._git import open_handle, resolve_commit
 from ._journal import Journal
 from ._lifecycle import Status
 from ._names import check_experiment_name, check_message, check_tag, new_id
@@ -286,8 +286,8 @@ class Repository:
             raise RepositoryClosed(self._path)
         return await self._writer.run(function, *arguments)
 
-    async def _ready(self) -> Desk:
-        """Return the desk; the first call makes the session on disk and starts the journal."""
+    async def _ready(self, baseline: str | None = None) -> Desk:
+        """Return the desk; the first call makes the session on disk and starts the journal, if there is a *baseline*."""
         if self._desk is not None:
             return self._desk
         if self._turn is None or self._writer is None:
@@ -296,12 +296,12 @@ class Repository:
             raise RuntimeError("a Repository belongs to the event loop that opened it; open another one in this loop")
         async with self._turn:
             if self._desk is None:
-                self._desk = await settled(asyncio.ensure_future(self._set_up(self._writer)))
+                self._desk = await settled(asyncio.ensure_future(self._set_up(self._writer, baseline)))
             return self._desk
 
-    async def _set_up(self, writer: Worker[Store]) -> Desk:
+    async def _set_up(self, writer: Worker[Store], baseline: str | None) -> Desk:
         id = new_id(int(time.time() * 1000), os.urandom(10))
-        session, author, origin = await writer.run(_open_session, id)
+        session, author, origin = await writer.run(_open_session, id, baseline)
         ours = weakref.ref(session)
         os.register_at_fork(after_in_child=lambda: _let_go(ours))
         journal = Journal(session.path, id, self._settings, segment=1, sequence=0)
@@ -331,9 +331,9 @@ class Beginning:
         self._experiment = repository.experiment(name, **options)
         self._experiment._open = self._ready  # a discarded one may be initialised again: the repository is opened anew
 
-    async def _ready(self) -> Desk:
+    async def _ready(self, baseline: str) -> Desk:
         await self._repository.open()
-        return await self._repository._ready()
+        return await self._repository._ready(baseline)
 
     def __await__(self) -> Generator[Any, Any, Experiment]:
         """Begin, and return the experiment; `save()` and `discard()` close the repository."""
@@ -384,7 +384,9 @@ def _nothing(_: object) -> None:
     """Make a worker open what it lends."""
 
 
-def _open_session(store: Store, id: str) -> tuple[Any, Any, dict[str, str]]:
+def _open_session(store: Store, id: str, baseline: str | None) -> tuple[Any, Any, dict[str, str]]:
+    if baseline is not None:  # without it nothing is written
+        resolve_commit(store.handle, baseline)
     return store.open_session(id, _machine.owner()), store.author, _machine.origin()
 
 

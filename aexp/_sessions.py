@@ -190,15 +190,16 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
 
 
 def _later(path: str, id: str, numbers: Sequence[int]) -> dict[int, int]:
-    """Return, for each segment but the last, the lowest number of a record after which those that follow hold all."""
+    """Return, for each segment, the number of the record after which the segments that follow hold all."""
     later: dict[int, int] = {}
-    for segment, before in zip(reversed(numbers), reversed(numbers[:-1]), strict=False):
+    begins: int | None = None
+    for segment in reversed(numbers):
+        if begins is not None:
+            later[segment] = begins
         with open(os.path.join(path, segment_name(segment)), "rb") as file:
             first = decode_line(file.readline(), seed(id, segment))
-        found = [later[segment]] if segment in later else []
-        found += [first[0]] if first is not None and first[1] == Kind.SEGMENT else []
-        if found:
-            later[before] = min(found)
+        if first is not None and first[1] == Kind.SEGMENT:
+            begins = first[0]
     return later
 
 
