@@ -7,11 +7,11 @@ async with aexp.Repository(".") as repository:
 """
 
 from . import errors as errors
+from ._beginning import init as init
 from ._experiment import Experiment as Experiment
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
-from ._repository import init as init
 from ._values import Code as Code
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ._formats.batch import WIDTH, Column, Stream
+from ._formats.batch import Column, Stream
 from ._formats.journal import Kind
 from ._formats.series import Number, index, moment, number
 from ._journal import Journal
 from ._lifecycle import Action, State, after
 from ._names import check_metric_name
+from .errors import QueueFull
 
 
 class Intake:
@@ -108,21 +109,21 @@ class Intake:
         On return the point is accepted; `flush()` makes it durable. Raises as `log_metric_nowait`, but for
         `QueueFull`. Cancelled while it waits, the point was not logged.
         """
-        if self._state is State.ACTIVE:
-            journal = self._journal
-            if len(journal.queue) >= journal.limit:
-                await journal.room()
-        self.log_metric_nowait(name, value, step, timestamp=timestamp)
+        while True:
+            try:
+                return self.log_metric_nowait(name, value, step, timestamp=timestamp)
+            except QueueFull:  # also when another thread took the room that was there
+                await self._journal.room()
 
     async def log_metrics(
         self, values: Mapping[str, Any], step: int | None = None, *, timestamp: float | None = None
     ) -> None:
         """Log one point of each metric in *values*; else as `log_metric`."""
-        if self._state is State.ACTIVE:
-            journal = self._journal
-            if len(journal.queue) + WIDTH * len(values) > journal.limit:
-                await journal.room(len(values))
-        self.log_metrics_nowait(values, step, timestamp=timestamp)
+        while True:
+            try:
+                return self.log_metrics_nowait(values, step, timestamp=timestamp)
+            except QueueFull:
+                await self._journal.room(len(values))
 
     def _column(self, name: str) -> Column:
         column = self._columns.get(name)

@@ -8,11 +8,13 @@ from typing import Final
 
 from attrs import frozen
 
-from ._files import read, remove, sync, sync_folder, translating, write_all, write_new
+from ._files import read, remove, sync, sync_folder, translating, write_all
 from ._formats.gitobjects import Kind
 from ._formats.gitpack import PackEncoder
 from .errors import GitError
 
+PARTS: Final = ("pack", "idx", "keep")
+"""What is written under a temporary name, and is whole when it gets its own."""
 TRIES: Final = 3
 """How often a pack is written when somebody takes it away half-written."""
 
@@ -60,16 +62,16 @@ def write_pack(common: str, objects: Sequence[tuple[Kind, bytes]], fetch: Callab
 def _write_once(
     folder: str, objects: Sequence[tuple[Kind, bytes]], fetch: Callable[[bytes], bytes], owner: str
 ) -> Pack:
-    temporary = [os.path.join(folder, f"tmp_{what}_aexp-{owner}-{os.getpid()}") for what in ("pack", "idx")]
+    temporary = [os.path.join(folder, f"tmp_{what}_aexp-{owner}-{os.getpid()}") for what in PARTS]
     encoder, undo = PackEncoder(len(objects)), list(temporary)
     try:
         _write_stream(temporary[0], _pack_chunks(encoder, objects, fetch))
         index = encoder.index()
         _write_stream(temporary[1], [index])
         path = os.path.join(folder, f"pack-{encoder.checksum}")
-        remove(f"{path}.keep")
+        _write_stream(temporary[2], [f"aexp {owner}\n".encode()])
         undo.append(f"{path}.keep")
-        write_new(f"{path}.keep", f"aexp {owner}\n".encode())
+        os.rename(temporary[2], f"{path}.keep")
         os.rename(temporary[0], f"{path}.pack")
         os.rename(temporary[1], f"{path}.idx")
         sync_folder(folder)
@@ -113,7 +115,7 @@ def sweep_packs(common: str, owner: str) -> None:
     with translating(folder):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
-            if name.startswith((f"tmp_pack_aexp-{owner}", f"tmp_idx_aexp-{owner}")):
+            if name.startswith(tuple(f"tmp_{what}_aexp-{owner}" for what in PARTS)):
                 remove(path)
             elif name.endswith(".keep") and _is_of(path, owner):
                 stem = path.removesuffix(".keep")

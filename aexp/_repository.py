@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -29,9 +29,10 @@ from ._saver import Saver
 from ._store import Start, Started, Store, open_store
 from ._values import CodeMode, Interrupted, OnError, Record, Records, Series, Settings, StrPath
 from ._workers import Gatherer, Worker, settled
-from .errors import RepositoryClosed
+from .errors import ForkedError, RepositoryClosed
 
 T = TypeVar("T")
+H = TypeVar("H")
 STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
@@ -51,6 +52,7 @@ class Repository:
         self._desk: Desk | None = None
         self._turn: anyio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
 
     # ---- open and close ----
 
@@ -71,7 +73,7 @@ class Repository:
             await writer.aclose()
             raise
         self._reader, self._writer = reader, writer
-        self._turn, self._loop = anyio.Lock(), asyncio.get_running_loop()
+        self._turn, self._loop, self._process = anyio.Lock(), asyncio.get_running_loop(), os.getpid()
         return self
 
     async def aclose(self) -> None:
@@ -107,8 +109,13 @@ class Repository:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
-        await self.aclose()
+        """Close; what goes wrong then is noted on the exception that ends the block, if there is one."""
+        try:
+            await self.aclose()
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"aexp could not close the repository: {type(failure).__name__}: {failure}")
 
     def __del__(self) -> None:
         """Warn when it was not closed."""
@@ -277,26 +284,29 @@ class Repository:
     # ---- inside ----
 
     async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
-        if self._reader is None:
-            raise RepositoryClosed(self._path)
-        return await self._reader.run(function, *arguments)
+        return await self._usable(self._reader).run(function, *arguments)
 
     async def _write(self, function: Callable[..., T], *arguments: Any) -> T:
-        if self._writer is None:
+        return await self._usable(self._writer).run(function, *arguments)
+
+    def _usable(self, worker: Worker[H] | None) -> Worker[H]:
+        if worker is None:
             raise RepositoryClosed(self._path)
-        return await self._writer.run(function, *arguments)
+        if self._process != os.getpid():
+            raise ForkedError  # the threads stayed in the parent, so a call would never return
+        return worker
 
     async def _ready(self, baseline: str | None = None) -> Desk:
         """Return the desk; the first call makes the session on disk and starts the journal, if there is a *baseline*."""
         if self._desk is not None:
             return self._desk
-        if self._turn is None or self._writer is None:
-            raise RepositoryClosed(self._path)
+        writer, turn = self._usable(self._writer), self._turn
+        assert turn is not None
         if self._loop is not asyncio.get_running_loop():
             raise RuntimeError("a Repository belongs to the event loop that opened it; open another one in this loop")
-        async with self._turn:
+        async with turn:
             if self._desk is None:
-                self._desk = await settled(asyncio.ensure_future(self._set_up(self._writer, baseline)))
+                self._desk = await settled(asyncio.ensure_future(self._set_up(writer, baseline)))
             return self._desk
 
     async def _set_up(self, writer: Worker[Store], baseline: str | None) -> Desk:
@@ -305,60 +315,14 @@ class Repository:
         ours = weakref.ref(session)
         os.register_at_fork(after_in_child=lambda: _let_go(ours))
         journal = Journal(session.path, id, self._settings, segment=1, sequence=0)
-        await journal.start()
+        try:
+            await journal.start()
+        except BaseException:
+            await writer.run(Store.forget_session)
+            raise
         saver = Saver(writer, journal, author, self._settings, session.path, id)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
         return Desk(id, self._settings, writer, journal, saver, start, origin | {"session": id}, os.urandom)
-
-
-def init(
-    name: str | None = None, *, path: StrPath = ".", settings: Settings | None = None, **options: Any
-) -> "Beginning":
-    """Begin an experiment in the repository at *path*, in one step, for scripts and notebooks.
-
-    `async with aexp.init("try-1") as experiment:` saves at the end of the block;
-    `experiment = await aexp.init("try-1")` leaves `save()` or `discard()` to you. The repository is opened and closed
-    along with the experiment. The other options are those of `Repository.experiment`.
-    """
-    return Beginning(Repository(path, settings=settings), name, options)
-
-
-class Beginning:
-    """What `init` returns: an experiment to be awaited, or to be entered with `async with`."""
-
-    def __init__(self, repository: Repository, name: str | None, options: Mapping[str, Any]) -> None:
-        self._repository = repository
-        self._experiment = repository.experiment(name, **options)
-        self._experiment._open = self._ready  # a discarded one may be initialised again: the repository is opened anew
-
-    async def _ready(self, baseline: str) -> Desk:
-        await self._repository.open()
-        return await self._repository._ready(baseline)
-
-    def __await__(self) -> Generator[Any, Any, Experiment]:
-        """Begin, and return the experiment; `save()` and `discard()` close the repository."""
-        self._experiment._ended = self._repository.aclose
-        return self._begin().__await__()
-
-    async def _begin(self) -> Experiment:
-        try:
-            return await self._experiment.init()
-        except BaseException:
-            await self._repository.aclose()
-            raise
-
-    async def __aenter__(self) -> Experiment:
-        """Begin, and return the experiment."""
-        return await self._begin()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the experiment as its own block would, and close the repository."""
-        try:
-            await self._experiment.__aexit__(kind, error, trace)
-        finally:
-            await self._repository.aclose()
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:

@@ -329,6 +329,12 @@ class Store:
         finally:
             session.close()
 
+    def forget_session(self) -> None:
+        """Remove the session, in which nothing was begun."""
+        session, self.session = self.session, None
+        if session is not None:
+            _sessions.forget(self.handle.common, session)
+
     def adopt_anchors(self, session: str) -> None:
         """Anchor here what the dead *session* has anchored."""
         for rev in set(_refs.list_refs(self.handle, anchor_prefix(session)).values()):

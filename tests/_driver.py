@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+import traceback
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -111,7 +112,7 @@ async def crash(path: str, say: Say) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-STORIES: dict[str, Callable[[str, Say], Awaitable[None]]] = {
+STORIES: dict[str, Callable[[str, Say], Coroutine[Any, Any, None]]] = {
     story.__name__: story for story in (save, discard, resume, recover, look, two, crash)
 }
 
@@ -127,7 +128,7 @@ def tell(order: dict[str, Any], pipe: int) -> None:
         only, at = order.get("only", "").encode(), ctypes.c_long(order["at"])
         number = order.get("signal", signal.SIGKILL)
         killer.killer_arm(os.fsencode(os.path.join(order["path"], ".git")), only, at, order.get("half", 0), number)
-    asyncio.run(STORIES[order["story"]](order["path"], say))  # type: ignore[arg-type]
+    asyncio.run(STORIES[order["story"]](order["path"], say))
     say("end", 0 if killer is None else killer.killer_count())
 
 
@@ -144,7 +145,7 @@ def main() -> None:
                 tell(order, writer)
                 os._exit(0)
             finally:
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                traceback.print_exc()
                 os._exit(1)
         os.close(writer)
         with os.fdopen(reader, "rb") as pipe:

@@ -15,75 +15,6 @@ import aexp
 
 pytestmark = pytest.mark.faults
 
-# What fails is chosen by files in the folder $FAULTS; only calls on the files of a journal are touched.
-SHIM = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-static char *faults;
-__attribute__((constructor)) static void begin(void) { faults = getenv("FAULTS"); }
-
-/* Whether fd is a journal's file, for which `what` is asked for; `once` takes the wish away. */
-static int asked(int fd, const char *what, int once, char *path)
-{
-    char link[64], flag[4096];
-    ssize_t length;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    if (!faults || (length = readlink(link, path, 4095)) < 0) return 0;
-    path[length] = 0;
-    if (!strstr(path, "/journal-")) return 0;
-    snprintf(flag, sizeof flag, "%s/%s", faults, what);
-    return (once ? unlink(flag) : access(flag, F_OK)) == 0;
-}
-
-ssize_t write(int fd, const void *content, size_t size)
-{
-    static ssize_t (*real)(int, const void *, size_t);
-    char path[4096];
-    int before = errno;
-    if (!real) real = dlsym(RTLD_NEXT, "write");
-    while (asked(fd, "write-stalls", 0, path)) usleep(5000);
-    if (asked(fd, "write-breaks", 0, path)) { errno = EIO; return -1; }
-    if (asked(fd, "write-fails-halfway", 1, path)) { real(fd, content, size / 2); errno = EIO; return -1; }
-    errno = before;
-    return real(fd, content, size);
-}
-
-/* What a failed sync had to write may be lost: here it loses all from $FAULTS/synced on but the last third. */
-static void lose(const char *path)
-{
-    char name[4096], text[32] = "0";
-    struct stat there;
-    int fd, length;
-    snprintf(name, sizeof name, "%s/synced", faults);
-    if ((fd = open(name, O_RDONLY)) >= 0) { if (read(fd, text, 31) < 0) abort(); close(fd); }
-    if ((fd = open(path, O_WRONLY)) < 0 || fstat(fd, &there)) abort();
-    length = (there.st_size - atoi(text)) * 2 / 3;
-    for (int place = 0; place < length; place++) if (pwrite(fd, "", 1, atoi(text) + place) != 1) abort();
-    close(fd);
-}
-
-int fdatasync(int fd)
-{
-    static int (*real)(int);
-    char path[4096];
-    int before = errno;
-    if (!real) real = dlsym(RTLD_NEXT, "fdatasync");
-    while (asked(fd, "sync-stalls", 0, path)) usleep(5000);
-    if (asked(fd, "sync-fails", 1, path)) { lose(path); errno = EIO; return -1; }
-    if (asked(fd, "sync-finds-no-space", 1, path)) { lose(path); errno = ENOSPC; return -1; }
-    errno = before;
-    return real(fd);
-}
-"""
-
 # Every script logs to one experiment; `ask` makes the disk misbehave from now on, `heal` ends it.
 PROGRAM = """
 import asyncio, json, os, resource, shutil, sys, time
@@ -119,7 +50,7 @@ async def script(repository, experiment):
     async def log(start, stop):
         for step in range(start, stop):
             await experiment.log_metric("loss", step / 7, step)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.003 if step % 50 == 0 else 0)
 
 BODY
 
@@ -148,9 +79,8 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not sys.platform.startswith("linux") or compiler is None:
         pytest.skip("FAULTS OF THE DISK ARE NOT TESTED: this needs Linux and a C compiler")
-    source = tmp_path_factory.mktemp("shim") / "shim.c"
-    source.write_text(SHIM)
-    library = source.with_suffix(".so")
+    library = tmp_path_factory.mktemp("shim") / "faults.so"
+    source = Path(__file__).with_name("faults.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     return library
 
@@ -245,7 +175,7 @@ def test_one_fault_is_not_even_noticed(run: Run, repo_path: Path, fault: str) ->
         await experiment.flush(timeout=5)
     """
 
-    assert steps(run(body)) == list(range(3000))
+    assert steps(run(body, "write_interval=0.0, sync_interval=60")) == list(range(3000))
     assert segments(repo_path) == 2
 
 
@@ -314,6 +244,26 @@ def test_a_broken_disk_is_told_and_mended(run: Run) -> None:
     """
 
     assert steps(run(body)) == list(range(2000))
+
+
+def test_closing_on_a_broken_disk_hangs_nobody(run: Run) -> None:
+    """When a repository is closed on a disk that refuses, `aclose()` says why, and so do all calls that wait meanwhile."""
+    body = """
+    ask("write-breaks")
+    async def forever():
+        while True:
+            await experiment.log_metric("loss", 0.0)
+    waiting = [asyncio.create_task(forever()) for _ in range(10)]
+    await asyncio.sleep(0.1)
+    told = await refused(repository.aclose(), aexp.JournalFailed)
+    assert told.errno == 5
+    for task in waiting:
+        await refused(asyncio.wait_for(task, 5), aexp.RepositoryClosed)
+    heal("write-breaks")
+    os._exit(0)
+    """
+
+    run(body, "queue_capacity=100")
 
 
 def test_points_wait_for_a_free_descriptor(run: Run, repo_path: Path) -> None:

@@ -44,7 +44,7 @@ def mixed(first: int = 1, count: int = 20, segment: int = 1) -> list[bytes]:
         (Kind.FILE, [1, "notes/é.txt", "NM&qnZ!92pZv"]),
         (Kind.TAGS, [2, []]),
         (Kind.POINTS, [2, {"a/b": [[-1], [True], [[0, 1.5]]]}]),
-        (Kind.MESSAGE, [1, "two\nlines"]),
+        (Kind.MESSAGE, [1, "Joined\nlines"]),
     ]
     records = [line(n, *payloads[n % len(payloads)], segment) for n in range(first, first + count)]
     return [header(SESSION, segment, first - 1), *records]
@@ -180,9 +180,10 @@ def test_a_record_lost_at_the_end_of_a_segment_is_loud() -> None:
     first, second = mixed(), b"".join(mixed(21, 5, segment=2))
     for stop in (11, 19, 20):
         content = b"".join(first[:stop]) + first[stop][:-5]
-        found, reader = read([content, second])
-        assert [each.sequence for each in found] == list(range(1, stop))
-        assert reader.damaged == (1, offsets(first)[stop])
+        for following in (second, mixed(21, 0, segment=2)[0]):
+            found, reader = read([content, following])
+            assert [each.sequence for each in found] == list(range(1, stop))
+            assert reader.damaged == (1, offsets(first)[stop])
         assert sequences([content, second], salvage=True) == [*range(1, stop), *range(21, 26)]
         for salvage in (False, True):
             assert sequences(
@@ -228,7 +229,10 @@ def test_what_was_never_written_again_is_damage() -> None:
     _, reader = read([gap, b"".join(mixed(6, 3, segment=2))])
     _, filled = read([gap, b"".join(mixed(6, 15, segment=2))])
 
-    assert reader.damaged == (1, places[8])
+    _, again = read([gap, b"".join([*mixed(6, 3, 2), *mixed(6, 5, 2)[5:]]), b"".join(mixed(9, 3, segment=3))])
+
+    assert reader.damaged == again.damaged == (1, places[8])
+    assert again.sequence == 11
     assert filled.damaged is None
 
 

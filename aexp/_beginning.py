@@ -1,0 +1,60 @@
+"""The short form for scripts and notebooks: a repository and its experiment in one step."""
+
+from collections.abc import Generator, Mapping
+from types import TracebackType
+from typing import Any
+
+from ._desk import Desk
+from ._experiment import Experiment
+from ._repository import Repository
+from ._values import Settings, StrPath
+
+
+def init(
+    name: str | None = None, *, path: StrPath = ".", settings: Settings | None = None, **options: Any
+) -> "Beginning":
+    """Begin an experiment in the repository at *path*, in one step, for scripts and notebooks.
+
+    `async with aexp.init("try-1") as experiment:` saves at the end of the block;
+    `experiment = await aexp.init("try-1")` leaves `save()` or `discard()` to you. The repository is opened and closed
+    along with the experiment. The other options are those of `Repository.experiment`.
+    """
+    return Beginning(Repository(path, settings=settings), name, options)
+
+
+class Beginning:
+    """What `init` returns: an experiment to be awaited, or to be entered with `async with`."""
+
+    def __init__(self, repository: Repository, name: str | None, options: Mapping[str, Any]) -> None:
+        self._repository = repository
+        self._experiment = repository.experiment(name, **options)
+        self._experiment._open = self._ready  # a discarded one may be initialised again: the repository is opened anew
+
+    async def _ready(self, baseline: str) -> Desk:
+        await self._repository.open()
+        return await self._repository._ready(baseline)
+
+    def __await__(self) -> Generator[Any, Any, Experiment]:
+        """Begin, and return the experiment; `save()` and `discard()` close the repository."""
+        self._experiment._ended = self._repository.aclose
+        return self._begin().__await__()
+
+    async def _begin(self) -> Experiment:
+        try:
+            return await self._experiment.init()
+        except BaseException:
+            await self._repository.aclose()
+            raise
+
+    async def __aenter__(self) -> Experiment:
+        """Begin, and return the experiment."""
+        return await self._begin()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the experiment as its own block would, and close the repository."""
+        try:
+            await self._experiment.__aexit__(kind, error, trace)
+        finally:
+            await self._repository.aclose()
