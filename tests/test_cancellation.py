@@ -1,0 +1,142 @@
+"""The whole story, cancelled at every suspension point: done or not done, never half, and nothing left over."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import aexp
+
+Cancel = Callable[["asyncio.Task[Any]"], None]
+POINTS = 8
+
+
+class CancelAt:
+    """Awaits *work*, and calls *cancel* when it suspends for the *number*-th time; `reached` says whether it did."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], number: int, cancel: Callable[[], None]) -> None:
+        self.work, self.number, self.cancel = work, number, cancel
+        self.reached = False
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Pass everything through, and count."""
+        steps, count, sent, thrown = self.work.__await__(), 0, None, None
+        while True:
+            try:
+                waiting = steps.send(sent) if thrown is None else steps.throw(thrown)
+            except StopIteration:
+                return
+            count += 1
+            if count == self.number:
+                self.reached = True
+                self.cancel()
+            sent = thrown = None
+            try:
+                sent = yield waiting
+            except BaseException as error:  # noqa: BLE001  # it is passed on
+                thrown = error
+
+
+async def live(path: Path, flushed: list[int]) -> None:
+    """A life from opening to reading back, with a tiny queue, two checkpoints and a discarded sibling."""
+    async with aexp.Repository(path, settings=aexp.Settings(queue_capacity=4)) as repository:
+        async with repository.experiment("story", params={"lr": 0.1}) as experiment:
+            for step in range(POINTS):
+                await experiment.log_metric("loss", float(step), step)
+                if step % 4 == 3:
+                    await experiment.flush()
+                    flushed.append(step + 1)
+            await experiment.make_checkpoint()
+            await experiment.set_params(depth=4)
+            await experiment.log_file("notes.txt", "kept\n")
+        other = await repository.experiment("other").init()
+        await other.log_metric("loss", 1.0)
+        await other.discard()
+        await (await repository.resume("other")).save()
+        await repository.experiments()
+        await repository.history("story")
+
+
+async def natively(path: Path, number: int, flushed: list[int], *, twice: bool) -> bool:
+    """Live in a task that is cancelled at the point; say whether there was such a point."""
+
+    def cancel() -> None:
+        task.cancel()
+        if twice:
+            asyncio.get_running_loop().call_later(0.0005, task.cancel)
+
+    at = CancelAt(live(path, flushed), number, cancel)
+
+    async def run() -> None:
+        await at
+
+    task = asyncio.create_task(run())
+    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+    assert outcome is None or isinstance(outcome, asyncio.CancelledError), repr(outcome)
+    return at.reached
+
+
+async def by_scope(path: Path, number: int, flushed: list[int]) -> bool:
+    """Live in a scope of anyio that is cancelled at the point; say whether there was such a point."""
+    with anyio.CancelScope() as scope:
+        at = CancelAt(live(path, flushed), number, scope.cancel)
+        await at
+    return at.reached
+
+
+async def by_timeout(path: Path, number: int, flushed: list[int]) -> bool:
+    """Live under an `asyncio.timeout` that runs out at the point; say whether there was such a point."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(None) as limit:
+            at = CancelAt(live(path, flushed), number, lambda: limit.reschedule(loop.time()))
+            await at
+    except TimeoutError:
+        pass
+    return at.reached
+
+
+async def check(path: Path, flushed: list[int], git: Callable[..., str]) -> None:
+    """Nothing is left over, and after a recovery all that was flushed is there, once."""
+    left = [found for pattern in ("*.lock", "*.keep", "tmp_*", "ref-*") for found in (path / ".git").rglob(pattern)]
+    assert [found for found in left if found.name != "owner.lock"] == []
+    async with aexp.Repository(path) as repository:
+        await repository.recover()
+        assert await repository.interrupted() == []
+        records = {record.name: record for record in await repository.experiments()}
+        if flushed:
+            values = list((await repository.history("story"))["loss"].values)
+            assert values == [float(step) for step in range(len(values))]
+            assert len(values) >= flushed[-1]
+    assert set(records) <= {"story", "other"}
+    assert all(record.damaged is None and record.status is not aexp.Status.RUNNING for record in records.values())
+    assert git("status", "--porcelain", cwd=path) == ""
+
+
+WAYS: dict[str, Callable[[Path, int, list[int]], Awaitable[bool]]] = {
+    "native": lambda path, number, flushed: natively(path, number, flushed, twice=False),
+    "twice": lambda path, number, flushed: natively(path, number, flushed, twice=True),
+    "scope": by_scope,
+    "timeout": by_timeout,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_cancellation_anywhere_leaves_nothing_half_done(
+    way: str, template: Path, tmp_path: Path, git: Callable[..., str], fsck: Callable[[Path], None]
+) -> None:
+    """Cancelled at any suspension point, the story leaves no lock or temporary file, and loses nothing flushed."""
+    number, reached = 0, True
+    while reached:
+        number += 1
+        path = tmp_path / f"{number}"
+        git("clone", "--quiet", "--no-hardlinks", template, path, cwd=tmp_path)
+        flushed: list[int] = []
+        reached = await WAYS[way](path, number, flushed)
+        await check(path, flushed, git)
+        if number % 5 == 0:
+            fsck(path)
+    assert number > 15, f"the story suspended {number - 1} times only"
