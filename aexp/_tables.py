@@ -1,6 +1,5 @@
 """Tables of records: rows into typed columns, and these into pandas, polars, Arrow and HTML."""
 
-import html
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -320,4 +319,6 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(_text(text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"))
+    from html import escape  # only notebooks need it, and its table of entities is large
+
+    return escape(_text(text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"))

@@ -113,7 +113,24 @@ async def watch(path: Path, count: int) -> list[Figure]:
             bare, ours = partial(start_all, work, nothing, count), partial(start_all, work, experiment, count)
             result += await figures_beside(f"beside {count:,} tasks without aexp, {name}", bare)
             result += await figures_beside(f"beside {count:,} experiments, {name}", ours, held=work is work_paced)
+    result += await after_freeze(path, count)
     return result
+
+
+async def after_freeze(path: Path, count: int) -> list[Figure]:
+    """The same paced experiments in a program that tells the collector, once, to leave what it imported alone."""
+    gc.collect()
+    gc.freeze()
+    try:
+        async with aexp.Repository(path) as repository:
+
+            def experiment(number: int) -> aexp.Experiment:
+                return repository.experiment(f"frozen-{number}", params={"seed": number})
+
+            ours = partial(start_all, work_paced, experiment, count)
+            return await figures_beside(f"beside {count:,} experiments, paced, after gc.freeze()", ours, held=True)
+    finally:
+        gc.unfreeze()
 
 
 def measure(quick: bool) -> list[Figure]:

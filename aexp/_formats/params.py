@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -92,6 +91,8 @@ _TOML_LINE = r"\(at line (\d+), column \d+\)\Z"
 
 
 def _load_toml(text: str) -> object:
+    import tomllib  # noqa: PLC0415  # only parameter files in TOML need it
+
     deep = re.search(_DEEP_KEY, text)
     if deep is not None:
         line = text.count("\n", 0, deep.start()) + 1
