@@ -215,11 +215,10 @@ class Experiment(Intake):
         data = content.encode() if isinstance(content, str) else bytes(memoryview(content))
         if len(data) > desk.settings.file_limit:
             raise InvalidParams(f"{place} has {len(data)} bytes; log_file takes {desk.settings.file_limit} at most")
-        files = self._stream.files
-        for other in files:
+        for other in self._stream.files:
             if other.startswith(f"{place}/") or place.startswith(f"{other}/"):
                 raise UnsafePath(place, f"{other} was logged, and a path cannot be both a file and a folder")
-        files.add(place)
+        self._stream.files |= {place}
         text = base64.b85encode(data).decode()
         self._journal.record(Kind.FILE, [account.number, place, text], self._stream)
 

@@ -189,7 +189,7 @@ class Repository:
                 complete=own,
             )
             stream = Stream(account.number, found.ledger.extents[account.number]) if own else Stream(account.number)
-            stream.files.update(payload[1] for kind, payload in logged if kind == Kind.FILE)
+            stream.files |= {payload[1] for kind, payload in logged if kind == Kind.FILE}
             await self._copy(desk, account, stream, [] if own else logged)
             await desk.worker.run(_recovery.leave, found)
         except BaseException:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from .journal import Extents, Kind, encode_body
-from .series import Number, encode_values
+from .series import encode_values
 
 SLICE: Final = 2_000
 """Points sorted into columns at a time, about half a millisecond; the caller gives the interpreter away in between."""
@@ -26,19 +26,19 @@ class Stream:
 
     number: int
     extents: Extents = field(factory=Extents)
-    files: set[str] = field(factory=set)
+    files: frozenset[str] = frozenset()
     """The paths of its files."""
 
 
 @define(eq=False)
 class Column:
-    """The points of one metric that are on their way; only the encoder touches the lists."""
+    """The points of one metric that are on their way; only the encoder touches them."""
 
     stream: Stream
     name: str
-    steps: list[int] = field(factory=list)
-    values: list[Number] = field(factory=list)
-    stamps: list[tuple[int, float]] = field(factory=list)
+    data: list[list[Any]] | None = None
+    """Steps, values and, where there are any, pairs of a position and its timestamp; None while there are no points,
+    so that an idle experiment holds little for the garbage collector to look at."""
 
 
 @define(eq=False)
@@ -80,12 +80,17 @@ class Encoder:
                     entries += self._settled()
                     entries.append(self._record(step, value, extra))
                 continue
-            if not column.steps:
+            data = column.data
+            if data is None:
+                column.data = data = [[step], [value]]
                 self._dirty.append(column)
+            else:
+                data[0].append(step)
+                data[1].append(value)
             if extra is not None:
-                column.stamps.append((len(column.steps), extra))
-            column.steps.append(step)
-            column.values.append(value)
+                if len(data) == 2:
+                    data.append([])
+                data[2].append((len(data[0]) - 1, extra))
         return entries
 
     def _record(self, kind: str, payload: object, extra: "Stream | Future[int] | None") -> Entry:
@@ -98,11 +103,10 @@ class Encoder:
         """Make one record an experiment of the columns that hold points, and empty them."""
         by_stream: dict[Stream, dict[str, list[Any]]] = {}
         for column in self._dirty:
-            data: list[Any] = [column.steps, encode_values(column.values)]
-            if column.stamps:
-                data.append(column.stamps)
+            data, column.data = column.data, None
+            assert data is not None
+            data[1] = encode_values(data[1])
             by_stream.setdefault(column.stream, {})[column.name] = data
-            column.steps, column.values, column.stamps = [], [], []
         entries = [
             Entry(self._body(Kind.POINTS, [stream.number, columns]), self.sequence, stream)
             for stream, columns in by_stream.items()
