@@ -7,12 +7,12 @@ import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import anyio
 from attrs import evolve
 
-from . import _machine, _records, _recovery
+from . import _machine, _recovery
 from ._desk import Desk, Options, options_of
 from ._experiment import Experiment
 from ._formats.account import Account, begin
@@ -24,20 +24,17 @@ from ._journal import Journal
 from ._lifecycle import Status
 from ._names import check_experiment_name, check_message, check_tag, new_id
 from ._pipelines import Pipelines
-from ._query import Mode, compile_best, compile_select
+from ._reading import Reading
 from ._saver import Saver
 from ._store import Start, Started, Store, open_store
-from ._values import CodeMode, Interrupted, OnError, Record, Records, Series, Settings, StrPath
+from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._workers import Gatherer, Worker, settled
-from .errors import ForkedError, RepositoryClosed
 
-T = TypeVar("T")
-H = TypeVar("H")
 STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository:
+class Repository(Reading):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
@@ -45,14 +42,10 @@ class Repository:
     """
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
-        self._path = os.fspath(path)
-        self._settings = settings or Settings()
-        self._reader: Worker[Pipelines] | None = None
-        self._writer: Worker[Store] | None = None
+        super().__init__(path, settings=settings)
         self._desk: Desk | None = None
         self._turn: anyio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = 0
 
     # ---- open and close ----
 
@@ -230,71 +223,7 @@ class Repository:
             saved.append(await experiment.save())
         return saved + await settled(asyncio.ensure_future(self._write(_recover, salvage)))
 
-    # ---- reading ----
-
-    async def experiments(
-        self,
-        *,
-        where: str | None = None,
-        sort: str | Sequence[str] | None = None,
-        limit: int | None = None,
-        baseline: str | None = None,
-    ) -> Records:
-        """Return the record of every experiment, of one *baseline* (any name of a commit) or of all, oldest first.
-
-        *where* keeps those it is true for: `"params.lr < 0.1 and 'good' in tags"`. *sort* is a field or several, each
-        descending behind a `-`: `"-metrics.acc"`; those without it come last. *limit* is how many at most. One that
-        cannot be read is there too, with `damaged` set. Raises `InvalidQuery` before anything is read; `NoBaseline`.
-        """
-        choose = compile_select(where=where, sort=sort, limit=limit)
-        return Records(await self._read(_records.choose, self._settings.folder, choose, baseline))
-
-    async def best(self, metric: str, *, mode: Mode = "max", where: str | None = None) -> Record:
-        """Return the record with the largest value of *metric*, or by *mode* the smallest, of those that *where* keeps.
-
-        NaN is no value; of equal ones the oldest is the best. Raises `ExperimentNotFound` when none has the metric,
-        and `InvalidQuery` before anything is read.
-        """
-        return await self._read(_records.choose, self._settings.folder, compile_best(metric, mode, where))
-
-    async def get(self, name: str) -> Record:
-        """Return the record of the experiment *name*: its name, full ref, or rev.
-
-        Raises `ExperimentNotFound`, or `AmbiguousName` when it stands on several baselines.
-        """
-        return await self._read(_records.get, name, self._settings.folder)
-
-    async def history(self, name: str, metric: str | None = None) -> dict[str, Series]:
-        """Return the full series of *metric*, or of every metric, of the saved experiment *name*.
-
-        Raises `ExperimentNotFound`, and `KeyError` for a metric that was not logged.
-        """
-        found = await self._read(_records.history, name, metric, self._settings.folder)
-        if metric is not None and metric not in found:
-            raise KeyError(f"{name} has no metric {metric!r}")
-        return found
-
-    async def read(self, name: str, path: StrPath) -> bytes:
-        """Return the content of the file *path*, relative to the top of the repository, in the experiment *name*.
-
-        Raises `ExperimentNotFound`, `FileNotFoundError`, `IsADirectoryError`.
-        """
-        return await self._read(_records.file, name, os.fspath(path))
-
     # ---- inside ----
-
-    async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await self._usable(self._reader).run(function, *arguments)
-
-    async def _write(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await self._usable(self._writer).run(function, *arguments)
-
-    def _usable(self, worker: Worker[H] | None) -> Worker[H]:
-        if worker is None:
-            raise RepositoryClosed(self._path)
-        if self._process != os.getpid():
-            raise ForkedError  # the threads stayed in the parent, so a call would never return
-        return worker
 
     async def _ready(self, baseline: str | None = None) -> Desk:
         """Return the desk; the first call makes the session on disk and starts the journal, if there is a *baseline*."""

@@ -1,0 +1,62 @@
+"""Asking a repository: records by name and by query, the best one, series, files."""
+
+import os
+from collections.abc import Sequence
+
+from . import _records
+from ._access import Access
+from ._query import Mode, compile_best, compile_select
+from ._values import Record, Records, Series, StrPath
+
+
+class Reading(Access):
+    """The part of a `Repository` that changes nothing."""
+
+    async def experiments(
+        self,
+        *,
+        where: str | None = None,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        baseline: str | None = None,
+    ) -> Records:
+        """Return the record of every experiment, of one *baseline* (any name of a commit) or of all, oldest first.
+
+        *where* keeps those it is true for: `"params.lr < 0.1 and 'good' in tags"`. *sort* is a field or several, each
+        descending behind a `-`: `"-metrics.acc"`; those without it come last. *limit* is how many at most. One that
+        cannot be read is there too, with `damaged` set. Raises `InvalidQuery` before anything is read; `NoBaseline`.
+        """
+        choose = compile_select(where=where, sort=sort, limit=limit)
+        return Records(await self._read(_records.choose, self._settings.folder, choose, baseline))
+
+    async def best(self, metric: str, *, mode: Mode = "max", where: str | None = None) -> Record:
+        """Return the record with the largest value of *metric*, or by *mode* the smallest, of those that *where* keeps.
+
+        NaN is no value; of equal ones the oldest is the best. Raises `ExperimentNotFound` when none has the metric,
+        and `InvalidQuery` before anything is read.
+        """
+        return await self._read(_records.choose, self._settings.folder, compile_best(metric, mode, where))
+
+    async def get(self, name: str) -> Record:
+        """Return the record of the experiment *name*: its name, full ref, or rev.
+
+        Raises `ExperimentNotFound`, or `AmbiguousName` when it stands on several baselines.
+        """
+        return await self._read(_records.get, name, self._settings.folder)
+
+    async def history(self, name: str, metric: str | None = None) -> dict[str, Series]:
+        """Return the full series of *metric*, or of every metric, of the saved experiment *name*.
+
+        Raises `ExperimentNotFound`, and `KeyError` for a metric that was not logged.
+        """
+        found = await self._read(_records.history, name, metric, self._settings.folder)
+        if metric is not None and metric not in found:
+            raise KeyError(f"{name} has no metric {metric!r}")
+        return found
+
+    async def read(self, name: str, path: StrPath) -> bytes:
+        """Return the content of the file *path*, relative to the top of the repository, in the experiment *name*.
+
+        Raises `ExperimentNotFound`, `FileNotFoundError`, `IsADirectoryError`.
+        """
+        return await self._read(_records.file, name, os.fspath(path))
