@@ -12,11 +12,13 @@ from ._experiment import Experiment as Experiment
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
+from ._values import Baseline as Baseline
 from ._values import Code as Code
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
 from ._values import Record as Record
 from ._values import Records as Records
+from ._values import Reference as Reference
 from ._values import Series as Series
 from ._values import Settings as Settings
 from ._values import Skipped as Skipped
@@ -50,6 +52,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AexpError",
     "AmbiguousName",
+    "Baseline",
     "Code",
     "DiskFull",
     "Experiment",
@@ -73,6 +76,7 @@ __all__ = [
     "ReadOnlyRepository",
     "Record",
     "Records",
+    "Reference",
     "Repository",
     "RepositoryClosed",
     "RepositoryNotFound",

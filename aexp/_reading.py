@@ -3,10 +3,10 @@
 import os
 from collections.abc import Sequence
 
-from . import _records
+from . import _baselines, _records
 from ._access import Access
 from ._query import Mode, compile_best, compile_select
-from ._values import Record, Records, Series, StrPath
+from ._values import Baseline, Record, Records, Series, StrPath
 
 
 class Reading(Access):
@@ -36,6 +36,14 @@ class Reading(Access):
         and `InvalidQuery` before anything is read.
         """
         return await self._read(_records.choose, self._settings.folder, compile_best(metric, mode, where))
+
+    async def baselines(self, baseline: str | None = None) -> list[Baseline]:
+        """Return the commits that experiments stand on, HEAD first and then the newest, with the names that stand there.
+
+        No experiment is read, so this is the fast way to a list of names. *baseline*, any name of a commit, returns
+        that one, also when nothing stands on it. Raises `NoBaseline`.
+        """
+        return await self._read(_baselines.read_baselines, baseline)
 
     async def get(self, name: str) -> Record:
         """Return the record of the experiment *name*: its name, full ref, or rev.
