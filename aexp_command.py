@@ -1,0 +1,180 @@
+"""The `aexp` command: its verbs by name, each imported when it is called; help; exit codes; errors in one line.
+
+It stands beside the package, not in it: `import aexp` brings Git and an event loop, and who asks for help needs neither.
+"""
+
+import gc
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+DONE: Final = 0
+REFUSED: Final = 1
+"""It could not be done; the line on standard error says why, and what to do."""
+MISUSED: Final = 2
+"""The command line, or a query in it, cannot be understood."""
+BROKEN: Final = 70
+"""An error of aexp itself (EX_SOFTWARE of sysexits.h)."""
+STOPPED: Final = 128 + signal.SIGINT
+"""Ctrl-C."""
+UNREAD: Final = 128 + signal.SIGPIPE
+"""Who read the output went away, as `head` does."""
+
+
+class Verb(NamedTuple):
+    """A verb: where its function is, and what the help says of it, first in one line."""
+
+    function: str
+    summary: str
+    more: str = ""
+
+
+VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
+    "Look": {
+        "list": Verb("_listing:list_", "list experiments by the commit they stand on"),
+        "show": Verb("_showing:show", "draw a table of experiments, their metrics and parameters"),
+        "best": Verb("_showing:best", "show the experiment with the best value of a metric"),
+        "history": Verb("_history:history", "draw the course of metrics"),
+        "log": Verb("_history:log", "tell what happened in an experiment, and when"),
+    },
+    "After a crash": {
+        "interrupted": Verb("_recovery:interrupted", "list experiments whose program died before it saved them"),
+        "recover": Verb("_recovery:recover", "save every interrupted experiment as it stands"),
+    },
+    "The command itself": {
+        "completion": Verb("_about:completion", "print a script that completes verbs, flags and names in a shell"),
+        "version": Verb("_about:version", "print the version of aexp and of what it stands on"),
+    },
+}
+
+EVERYWHERE: Final = (
+    ("-C, --repository PATH", "the repository, found upward from PATH [. or AEXP_REPOSITORY]"),
+    ("    --traceback", "after an error, print where it was raised"),
+    ("-h, --help", "print this, or the help of a verb"),
+)
+
+
+def overview() -> str:
+    """Return what `aexp --help` prints."""
+    groups = {group: [(name, verb.summary) for name, verb in verbs.items()] for group, verbs in VERBS.items()}
+    blocks = [_block(group, lines) for group, lines in {**groups, "Everywhere": EVERYWHERE}.items()]
+    return "\n\n".join(["usage: aexp VERB [...]\n\nExperiments on Git.", *blocks, "`aexp VERB --help` says more."])
+
+
+def _block(title: str, lines: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in lines) + 2
+    return "\n".join([f"{title}:", *(f"  {name:<{max(width, 14)}}{summary}" for name, summary in lines)])
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command that *words* (without them, the command line) call, and return its exit code."""
+    words = sys.argv[1:] if words is None else list(words)
+    gc.disable()  # nothing of the imports is garbage, and looking for it takes a tenth of a short command
+    try:
+        if words in ([], ["-h"], ["--help"]):
+            print(overview())
+            code = DONE
+        else:
+            code = _call(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        return UNREAD
+    return code
+
+
+def _call(words: Sequence[str]) -> int:
+    try:
+        answer = build()(words)
+    except ModuleNotFoundError as error:
+        if error.name not in ("cyclopts", "rich"):
+            return _told(error, words)
+        print("aexp: the command needs libraries of its own; `pip install 'aexp[cli]'` brings them", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("aexp: stopped", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return _told(error, words)
+    return answer if isinstance(answer, int) else DONE
+
+
+def _told(error: Exception, words: Sequence[str]) -> int:
+    """Print *error* in one line, and return the exit code it has."""
+    code, line = importlib.import_module("aexp.cli._errors").explain(error)
+    if "--traceback" in words:
+        traceback.print_exception(error)
+    print(f"aexp: {line}", file=sys.stderr)
+    return int(code)
+
+
+def build() -> Callable[[Sequence[str]], Any]:
+    """Return what reads a command line and runs the verb it calls."""
+    from cyclopts import Group, Parameter
+
+    app = grammar()
+    app.meta.group_parameters = Group("Everywhere", sort_key=9)
+
+    @app.meta.default
+    def call(
+        *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        repository: Annotated[
+            str,
+            Parameter(
+                name=("--repository", "-C"),
+                env_var="AEXP_REPOSITORY",
+                help="The repository, found upward from this path.",
+            ),
+        ] = ".",
+        traceback: Annotated[bool, Parameter(negative="", help="After an error, print where it was raised.")] = False,
+    ) -> Any:
+        function, bound, left = app.parse_args(words, print_error=False, exit_on_error=False)
+        if "place" in left:
+            bound.arguments["place"] = repository
+        if "app" in left:
+            bound.arguments["app"] = app
+        answer = function(*bound.args, **bound.kwargs)
+        if hasattr(answer, "__await__"):
+            answer = importlib.import_module("asyncio").run(answer)
+        return answer
+
+    return app.meta
+
+
+def grammar() -> "App":
+    """Return the verbs as cyclopts knows them: none is imported yet."""
+    from cyclopts import App
+
+    app = App(
+        name="aexp",
+        help="Experiments on Git.",
+        help_format="plaintext",
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+        version=lambda: str(importlib.import_module("aexp").__version__),
+    )
+    for place, (group, verbs) in enumerate(VERBS.items()):
+        for name, verb in verbs.items():
+            app.command(
+                f"aexp.cli.{verb.function}",
+                name=name,
+                help=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\n{verb.more}".strip(),
+                group=group,
+                sort_key=place,
+            )
+    return app
+
+
+if __name__ == "__main__":
+    sys.exit(main())
