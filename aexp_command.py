@@ -27,13 +27,15 @@ STOPPED: Final = 128 + signal.SIGINT
 UNREAD: Final = 128 + signal.SIGPIPE
 """Who read the output went away, as `head` does."""
 
+EXTRA: Final = frozenset({"cyclopts", "plotille", "rich"})
+"""The libraries that the extra `cli` brings."""
+
 
 class Verb(NamedTuple):
-    """A verb: where its function is, and what the help says of it, first in one line."""
+    """A verb: the function behind it, whose docstring is its help, and what it does in a line."""
 
     function: str
     summary: str
-    more: str = ""
 
 
 VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
@@ -93,28 +95,32 @@ def main(words: Sequence[str] | None = None) -> int:
 def _call(words: Sequence[str]) -> int:
     try:
         answer = build()(words)
-    except ModuleNotFoundError as error:
-        if error.name not in ("cyclopts", "rich"):
-            return _told(error, words)
-        print("aexp: the command needs libraries of its own; `pip install 'aexp[cli]'` brings them", file=sys.stderr)
-        return REFUSED
     except KeyboardInterrupt:
         print("aexp: stopped", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:
         raise
     except Exception as error:
-        return _told(error, words)
+        if "--traceback" in words:
+            traceback.print_exception(error)
+        if _lacks_extra(error):
+            print(
+                "aexp: the command needs libraries of its own; `pip install 'aexp[cli]'` brings them", file=sys.stderr
+            )
+            return REFUSED
+        code, line = importlib.import_module("aexp.cli._errors").explain(error)
+        print(f"aexp: {line}", file=sys.stderr)
+        return int(code)
     return answer if isinstance(answer, int) else DONE
 
 
-def _told(error: Exception, words: Sequence[str]) -> int:
-    """Print *error* in one line, and return the exit code it has."""
-    code, line = importlib.import_module("aexp.cli._errors").explain(error)
-    if "--traceback" in words:
-        traceback.print_exception(error)
-    print(f"aexp: {line}", file=sys.stderr)
-    return int(code)
+def _lacks_extra(error: BaseException | None) -> bool:
+    """Say whether *error* came of a library that only the command needs, and that is not installed."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRA:
+            return True
+        error = error.__cause__
+    return False
 
 
 def build() -> Callable[[Sequence[str]], Any]:
@@ -122,7 +128,7 @@ def build() -> Callable[[Sequence[str]], Any]:
     from cyclopts import Group, Parameter
 
     app = grammar()
-    app.meta.group_parameters = Group("Everywhere", sort_key=9)
+    everywhere = Group("Everywhere", sort_key=9)
 
     @app.meta.default
     def call(
@@ -131,11 +137,17 @@ def build() -> Callable[[Sequence[str]], Any]:
             str,
             Parameter(
                 name=("--repository", "-C"),
+                group=everywhere,
                 env_var="AEXP_REPOSITORY",
                 help="The repository, found upward from this path.",
             ),
         ] = ".",
-        traceback: Annotated[bool, Parameter(negative="", help="After an error, print where it was raised.")] = False,
+        traceback: Annotated[
+            bool,
+            Parameter(
+                negative="", group=everywhere, show_default=False, help="After an error, print where it was raised."
+            ),
+        ] = False,
     ) -> Any:
         function, bound, left = app.parse_args(words, print_error=False, exit_on_error=False)
         if "place" in left:
@@ -166,13 +178,7 @@ def grammar() -> "App":
     )
     for place, (group, verbs) in enumerate(VERBS.items()):
         for name, verb in verbs.items():
-            app.command(
-                f"aexp.cli.{verb.function}",
-                name=name,
-                help=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\n{verb.more}".strip(),
-                group=group,
-                sort_key=place,
-            )
+            app.command(f"aexp.cli.{verb.function}", name=name, group=group, sort_key=place)
     return app
 
 

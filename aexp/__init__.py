@@ -13,6 +13,7 @@ from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
 from ._values import Baseline as Baseline
+from ._values import Checkpoint as Checkpoint
 from ._values import Code as Code
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
@@ -53,6 +54,7 @@ __all__ = [
     "AexpError",
     "AmbiguousName",
     "Baseline",
+    "Checkpoint",
     "Code",
     "DiskFull",
     "Experiment",

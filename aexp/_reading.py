@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from . import _baselines, _records
 from ._access import Access
 from ._query import Mode, compile_best, compile_select
-from ._values import Baseline, Record, Records, Series, StrPath
+from ._values import Baseline, Checkpoint, Record, Records, Series, StrPath
 
 
 class Reading(Access):
@@ -61,6 +61,10 @@ class Reading(Access):
         if metric is not None and metric not in found:
             raise KeyError(f"{name} has no metric {metric!r}")
         return found
+
+    async def checkpoints(self, name: str) -> list[Checkpoint]:
+        """Return the checkpoints of the experiment *name*, the oldest first. Raises `ExperimentNotFound`."""
+        return await self._read(_records.checkpoints, name, self._settings.folder)
 
     async def read(self, name: str, path: StrPath) -> bytes:
         """Return the content of the file *path*, relative to the top of the repository, in the experiment *name*.

@@ -7,16 +7,16 @@ from attrs import evolve
 
 from . import _sessions
 from ._files import Breath
-from ._formats.experiment import commit_id, damaged_record, foreign_record, parse_json, record
+from ._formats.experiment import commit_id, damaged_record, foreign_record, moment, parse_json, record
 from ._formats.gitobjects import FOLDER, Commit, Entry, Kind, parse_commit, parse_tree
 from ._formats.series import parse_tsv
 from ._git import Handle, read_object, resolve_commit
-from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, parse_experiment_ref
+from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, experiment_ref, parse_experiment_ref
 from ._lifecycle import Status
 from ._names import metric_file
 from ._pipelines import Pipelines
 from ._refs import list_refs
-from ._values import Record, Series
+from ._values import Checkpoint, Record, Series
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
 
 T = TypeVar("T")
@@ -147,6 +147,18 @@ def _at(handle: Handle, tree: str, path: str) -> Entry:
             raise FileNotFoundError(path)
         entry = found
     return entry
+
+
+def checkpoints(library: Pipelines, name: str, folder: str) -> list[Checkpoint]:
+    """Return the checkpoints of the experiment that *name* means, the oldest first."""
+    return [_checkpoint(library, rev, folder) for rev in get(library, name, folder).checkpoints]
+
+
+def _checkpoint(library: Pipelines, rev: str, folder: str) -> Checkpoint:
+    commit = _commit(library.handle, rev)
+    as_it_was = read_record(library, experiment_ref("0" * 40, "checkpoint"), rev, folder)
+    title = commit.message.partition("\n")[0]
+    return Checkpoint(rev=rev, created=moment(commit.committer.time), message=title, metrics=as_it_was.metrics)
 
 
 def read_file(handle: Handle, rev: str, path: str) -> bytes:

@@ -264,6 +264,16 @@ class Baseline:
 
 
 @frozen(kw_only=True)
+class Checkpoint:
+    """A commit that was made of an experiment before it ended: when, the first line of its message, the metrics then."""
+
+    rev: str
+    created: datetime
+    message: str
+    metrics: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
 class Interrupted:
     """An experiment that was begun and neither saved nor discarded by its session, which is over.
 

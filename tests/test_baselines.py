@@ -82,3 +82,22 @@ async def test_what_is_damaged_is_listed(repository: aexp.Repository, repo_path:
 
     assert [(each.name, each.rev) for each in head.experiments] == [("a", record.rev), ("torn", "")]
     assert (other.rev, other.names, other.created) == ("12" + "0" * 38, (), None)
+
+
+async def test_checkpoints_say_when_and_what(repository: aexp.Repository) -> None:
+    """The checkpoints of an experiment come oldest first, each with its message and the metrics of that moment."""
+    async with repository.experiment("it") as experiment:
+        revs = []
+        for step, message in enumerate(("first", None)):
+            await experiment.log_metric("loss", 1 / (step + 1), step)
+            revs.append(await experiment.make_checkpoint(message))
+        await experiment.log_metric("loss", 0.1, 2)
+    record = experiment.record
+    assert record is not None
+    first, second = await repository.checkpoints("it")
+
+    assert (first.rev, first.message, first.metrics) == (revs[0], "first", {"loss": 1.0, "step": 0})
+    assert (second.rev, second.message, second.metrics) == (revs[1], "aexp: it", {"loss": 0.5, "step": 1})
+    assert record.created.replace(microsecond=0) <= first.created <= second.created
+    with pytest.raises(aexp.ExperimentNotFound):
+        await repository.checkpoints("other")

@@ -1,28 +1,50 @@
-"""The course of a metric as characters: a line of blocks, or a plot."""
+"""The course of metrics as a plot in the terminal."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
+
+import plotille
 
 import aexp
 
-BLOCKS: Final = "▁▂▃▄▅▆▇█"
+from ._words import visible
+
+MARGIN: Final = 14
+"""How many characters stand left and right of a curve."""
+FRAME: Final = 4
+"""How many lines stand above and below it."""
 
 
-def sparkline(values: Sequence[float], width: int = 8) -> str:
-    """Return the course of *values* as at most *width* blocks; where there is no number, a blank."""
-    means = list(_means(values, min(width, len(values))))
-    numbers = [value for value in means if math.isfinite(value)]
-    if not numbers:
-        return " " * len(means)
-    low, high = min(numbers), max(numbers)
-    step = (high - low) / (len(BLOCKS) - 1) or 1.0
-    return "".join(BLOCKS[round((value - low) / step)] if math.isfinite(value) else " " for value in means)
+def plot(metric: str, series: aexp.Series, *, width: int, height: int, colour: bool) -> str:
+    """Return the course of a metric as a picture of at most *width* characters and *height* lines, in braille.
+
+    What is no finite number is left out. Raises `ValueError` when no number is left.
+    """
+    points = [(step, value) for step, value in zip(series.steps, series.values, strict=True) if math.isfinite(value)]
+    if not points:
+        raise ValueError(f"{metric} has no finite value to draw; --json and --csv have its points")
+    steps, values = zip(*points, strict=True)
+    figure = plotille.Figure()
+    figure.width, figure.height, figure.origin = max(width - MARGIN, 10), max(height - FRAME, 2), False
+    figure.color_mode, figure.with_colors = "names", colour
+    figure.set_x_limits(**_limits(steps))
+    figure.set_y_limits(**_limits(values))
+    for kind in (float, int):
+        figure.register_label_formatter(kind, _tick)
+    figure.plot(steps, values, lc="cyan", marker=None if len(points) > 1 else "x")
+    figure.x_label = "step"
+    _, *lines = figure.show().split("\n")  # the first has the name of the other axis
+    return "\n".join([visible(metric), *(line.rstrip() for line in lines)])
 
 
-def _means(values: Sequence[float], parts: int) -> Iterator[float]:
-    """Yield the mean of the numbers in each of *parts* stretches of *values*, NaN where there is none."""
-    for part in range(parts):
-        stretch = values[part * len(values) // parts : (part + 1) * len(values) // parts]
-        numbers = [value for value in stretch if math.isfinite(value)]
-        yield sum(numbers) / len(numbers) if numbers else math.nan
+def _limits(values: Sequence[float]) -> dict[str, float]:
+    low, high = min(values), max(values)
+    if low == high:  # a plot has a height
+        return {"min_": low - 1, "max_": high + 1}
+    return {"min_": low, "max_": high}
+
+
+def _tick(value: float, chars: int, delta: float, left: bool = False) -> str:
+    text = f"{value:.4g}"
+    return text.ljust(chars) if left else text.rjust(chars)

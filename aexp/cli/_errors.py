@@ -1,8 +1,9 @@
 """Errors as the command tells them: one line with what to type now, and an exit code."""
 
+from cyclopts import CycloptsError
+
 import aexp
 from aexp_command import BROKEN, MISUSED, REFUSED
-from cyclopts import CycloptsError
 
 LIST = "`aexp list --all` lists what is there"
 

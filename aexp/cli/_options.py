@@ -25,7 +25,9 @@ def option(text: str, *names: str, **more: Any) -> Parameter:
     return Parameter(name=names or None, negative="", show_default=False, help=text, **more)
 
 
-def _asked(question: Callable[[aexp.Repository, "CompletionContext"], Coroutine[Any, Any, dict[str, str]]]) -> Completer:
+def _asked(
+    question: Callable[[aexp.Repository, "CompletionContext"], Coroutine[Any, Any, dict[str, str]]],
+) -> Completer:
     """Return a completer that asks the repository which the command line names."""
 
     async def ask(context: "CompletionContext") -> list[tuple[str, str]]:
@@ -54,7 +56,7 @@ async def _interrupted(repository: aexp.Repository, _: "CompletionContext") -> d
 async def _metrics(repository: aexp.Repository, context: "CompletionContext") -> dict[str, str]:
     name = context.get("name")
     if name is not None and name.raw:
-        return {each: "" for each in (await repository.get(name.raw)).metrics}
+        return dict.fromkeys((await repository.get(name.raw)).metrics, "")
     return {each: "" for record in await repository.experiments() for each in record.metrics}
 
 
@@ -72,9 +74,7 @@ All = Annotated[bool, flag("Experiments of every commit, not of HEAD only.", "--
 Rev = Annotated[str | None, option("Experiments of this commit.", "--rev", completer=_asked(_commits))]
 Json = Annotated[bool, flag("Print JSON.", "--json")]
 Csv = Annotated[bool, flag("Print CSV, with every column and every digit.", "--csv")]
-Where = Annotated[
-    str | None, option("Only those this is true for: \"params.lr < 0.1 and 'good' in tags\".", "--where")
-]
+Where = Annotated[str | None, option("Only those this is true for: \"params.lr < 0.1 and 'good' in tags\".", "--where")]
 Precision = Annotated[int, Parameter(help="How many significant digits of a number are shown.")]
 
 

@@ -4,7 +4,6 @@ import os
 
 from rich.console import Console, RenderableType
 
-
 WIDE = 100_000
 """How many characters a line may have where nobody folds it."""
 
@@ -25,3 +24,8 @@ def room(screen: Console) -> int | None:
 def draw(screen: Console, table: RenderableType) -> None:
     """Draw a table as wide as it is."""
     screen.print(table, crop=False)
+
+
+def has_colour(screen: Console) -> bool:
+    """Say whether colours may be drawn."""
+    return screen.is_terminal and screen.color_system is not None and not screen.no_color

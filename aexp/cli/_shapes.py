@@ -1,5 +1,6 @@
 """What `--json` prints, and what docs/cli.md promises of it: fields are added, never renamed or removed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import aexp
@@ -60,3 +61,12 @@ def series(found: aexp.Series) -> dict[str, Any]:
     """Return the shape of the points of a metric; a timestamp is None where none was given."""
     stamps = [None if stamp != stamp else stamp for stamp in found.timestamps]
     return {"steps": list(found.steps), "values": list(found.values), "timestamps": stamps}
+
+
+def log(found: aexp.Record, checkpoints: Sequence[aexp.Checkpoint]) -> dict[str, Any]:
+    """Return the shape of a record with what its checkpoints say."""
+    told = [
+        {"rev": each.rev, "created": each.created, "message": each.message, "metrics": each.metrics}
+        for each in checkpoints
+    ]
+    return record(found) | {"checkpoints": told}

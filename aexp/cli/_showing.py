@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 import aexp
 
-from . import _curves, _grid, _output, _screen, _shapes, _tables, _tree
+from . import _grid, _output, _screen, _shapes, _sparks, _tables, _tree
 from ._listing import none_here
 from ._options import All, Csv, Json, Metric, Place, Precision, Rev, Where, baseline_of, flag, option
 from ._words import count, visible
@@ -147,6 +147,6 @@ async def _courses(repository: aexp.Repository, records: Sequence[aexp.Record]) 
     series = [{} if record.damaged is not None else await repository.history(record.ref) for record in records]
     names = dict.fromkeys(name for each in series for name in each)
     return {
-        f"metrics.{name}": [_curves.sparkline(each[name].values) if name in each else "" for each in series]
+        f"metrics.{name}": [_sparks.sparkline(each[name].values) if name in each else "" for each in series]
         for name in names
     }

@@ -28,6 +28,7 @@ COLOURS: Final[Mapping[str, str]] = {
 }
 GAP: Final = 2
 """How many blanks stand between two columns."""
+_LARGE: Final = 1_000_000
 EDGE: Final = 1
 """How many blanks stand before the first column."""
 NARROW: Final = 48
@@ -72,11 +73,12 @@ def draw(
     Where room is scarce, columns that are *asked* for come first, then those that tell experiments apart.
     """
     parts = _first(lines, room)
-    drawn = {column.name: _values(lines, column, precision, room, beside.get(column.name)) for column in columns}
-    taken = list(columns)
-    if room is not None:
-        left = room - EDGE - sum(part.width + GAP for part in parts)
-        taken = _grid.fit(_grid.ranked(columns, asked), left, lambda column: drawn[column.name].width + GAP)
+    whole = {each.name: _values(lines, each, precision, beside.get(each.name), fold=False) for each in columns}
+    left = _LARGE if room is None else room - EDGE - sum(part.width + GAP for part in parts)
+    if sum(part.width + GAP for part in whole.values()) <= left:
+        return Drawn(_table([*parts, *whole.values()]), ())
+    drawn = {each.name: _values(lines, each, precision, beside.get(each.name), fold=True) for each in columns}
+    taken = _grid.fit(_grid.ranked(columns, asked), left, lambda column: drawn[column.name].width + GAP)
     names = {column.name for column in taken}
     parts += [drawn[column.name] for column in columns if column.name in names]
     return Drawn(_table(parts), tuple(column for column in columns if column.name not in names))
@@ -94,17 +96,15 @@ def _first(lines: Sequence[Line], room: int | None) -> list[Part]:
     return parts
 
 
-def _values(
-    lines: Sequence[Line], column: Column, precision: int, room: int | None, beside: Sequence[str] | None
-) -> Part:
-    texts = _grid.texts(column, precision, None if room is None else _grid.WIDEST)
+def _values(lines: Sequence[Line], column: Column, precision: int, beside: Sequence[str] | None, *, fold: bool) -> Part:
+    texts = _grid.texts(column, precision, _grid.WIDEST if fold else None)
     if beside is not None:
         longest = max(map(cell_len, texts), default=0)
         texts = [f"{text}{' ' * (longest - cell_len(text))} {more}" for text, more in zip(texts, beside, strict=True)]
     cells = [Text("" if line.place is None else texts[line.place]) for line in lines]
     widest = max((each.cell_len for each in cells), default=0)
     title = visible(column.title)
-    folds = [title] if room is None else _grid.folded(title, widest)
+    folds = _grid.folded(title, widest) if fold else [title]
     numbers = all(isinstance(value, int | float | None) for value in column.values)
     return Part(Text("\n".join(folds), HEADS[column.kind]), cells, "right" if numbers and not beside else "left")
 
@@ -156,5 +156,3 @@ def missing(left_out: Sequence[Column], total: int) -> str:
         f"no room for {len(left_out):,} of {total:,} columns ({', '.join(names)}{more}); "
         "--drop PATTERN makes some, --keep PATTERN puts others first, --csv has them all"
     )
-
-

@@ -27,9 +27,7 @@ def lines(records: Sequence[aexp.Record], baselines: Sequence[aexp.Baseline], no
     standing: dict[str, list[int]] = {each.rev: [] for each in baselines}
     for place, record in enumerate(records):
         standing.setdefault(record.baseline, []).append(place)
-    return [
-        line for rev, places in standing.items() if places for line in _below(rev, places, records, known, now)
-    ]
+    return [line for rev, places in standing.items() if places for line in _below(rev, places, records, known, now)]
 
 
 def _below(
