@@ -8,7 +8,6 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -102,7 +101,7 @@ def _call(words: Sequence[str]) -> int:
         raise
     except Exception as error:
         if "--traceback" in words:
-            traceback.print_exception(error)
+            importlib.import_module("traceback").print_exception(error)
         if _lacks_extra(error):
             print(
                 "aexp: the command needs libraries of its own; `pip install 'aexp[cli]'` brings them", file=sys.stderr

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import anyio
 from attrs import evolve
 
 from . import _machine, _recovery
@@ -44,7 +43,7 @@ class Repository(Reading):
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
         super().__init__(path, settings=settings)
         self._desk: Desk | None = None
-        self._turn: anyio.Lock | None = None
+        self._turn: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # ---- open and close ----
@@ -66,7 +65,7 @@ class Repository(Reading):
             await writer.aclose()
             raise
         self._reader, self._writer = reader, writer
-        self._turn, self._loop, self._process = anyio.Lock(), asyncio.get_running_loop(), os.getpid()
+        self._turn, self._loop, self._process = asyncio.Lock(), asyncio.get_running_loop(), os.getpid()
         return self
 
     async def aclose(self) -> None:

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import command
 import importing
 import points
 import resources
@@ -26,6 +27,7 @@ from scratch import disk_of
 
 GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "importing": importing.measure,
+    "command": command.measure,
     "resources": resources.measure,
     "ticker": ticker.measure,
     "saves": saves.measure,
