@@ -95,7 +95,6 @@ def _call(words: Sequence[str]) -> int:
     try:
         answer = build()(words)
     except KeyboardInterrupt:
-        print("aexp: stopped", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:
         raise
@@ -116,7 +115,7 @@ def _call(words: Sequence[str]) -> int:
 def _lacks_extra(error: BaseException | None) -> bool:
     """Say whether *error* came of a library that only the command needs, and that is not installed."""
     while error is not None:
-        if isinstance(error, ModuleNotFoundError) and error.name in EXTRA:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRA:
             return True
         error = error.__cause__
     return False
@@ -127,6 +126,7 @@ def build() -> Callable[[Sequence[str]], Any]:
     from cyclopts import Group, Parameter
 
     app = grammar()
+    app.meta.suppress_keyboard_interrupt = False
     everywhere = Group("Everywhere", sort_key=9)
 
     @app.meta.default
