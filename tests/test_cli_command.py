@@ -63,7 +63,9 @@ def test_every_verb_has_help(command: Run, verb: str) -> None:
 def test_every_verb_is_documented(command: Run) -> None:
     """docs/cli.md has a section about every verb, and names each of its flags there."""
     page = (ROOT / "docs" / "cli.md").read_text()
-    sections = {match[1]: match[2] for match in re.finditer(r"^### (\w+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.S)}
+    sections = {
+        match[1]: match[2] for match in re.finditer(r"^### (\w+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
+    }
 
     assert sorted(sections) == sorted(VERBS)
     for verb in VERBS:
@@ -162,14 +164,17 @@ async def test_the_repository_is_named_in_three_ways(command: Run, repo_path: Pa
     assert command(*names, **here).code == 1
 
 
+def piped(line: str, path: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a line of bash; each line that Python prints is written at once, so that one meets a closed pipe."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    return subprocess.run(["bash", "-c", line], cwd=path, env=environment, capture_output=True, text=True, check=False)
+
+
 async def test_a_reader_that_goes_away_is_no_error(repo_path: Path) -> None:
     """`aexp show | head -1` ends quietly, with the code that a shell knows for it."""
     await save(repo_path, *(f"e{number}" for number in range(20)))
     line = f"{sys.executable} -m aexp_command show --json | head -c 1; exit ${{PIPESTATUS[0]}}"
-    padded = {"PYTHONUNBUFFERED": "1"}  # each line is written at once, so that one meets the closed pipe
-    done = subprocess.run(
-        ["bash", "-c", line], cwd=repo_path, env=os.environ | padded, capture_output=True, text=True, check=False
-    )
+    done = piped(line, repo_path)
 
     assert (done.stdout, done.stderr) == ("[", "")
     assert done.returncode in (0, 141)  # 0 when all of it went into the pipe before it was closed

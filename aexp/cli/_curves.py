@@ -10,7 +10,7 @@ import aexp
 
 from ._words import visible
 
-MARGIN: Final = 15
+MARGIN: Final = 20
 """How many characters stand left and right of a curve."""
 FRAME: Final = 4
 """How many lines stand above and below it."""
@@ -34,7 +34,7 @@ def plot(metric: str, series: aexp.Series, *, width: int, height: int, colour: b
         figure.register_label_formatter(kind, _tick)
     figure.plot(steps, values, lc="cyan", marker=None if len(points) > 1 else "x")
     figure.x_label = "step"
-    _, *lines = figure.show().split("\n")  # the first has the name of the other axis
+    _, *lines = figure.show().replace("\u2800", " ").split("\n")  # the first has the name of the other axis
     return "\n".join([f"{visible(metric)} by step", *(line.removesuffix("> (step)").rstrip() for line in lines)])
 
 

@@ -13,9 +13,12 @@ def sparkline(values: Sequence[float], width: int = 8) -> str:
     numbers = [value for value in means if math.isfinite(value)]
     if not numbers:
         return " " * len(means)
-    low, high = min(numbers), max(numbers)
-    step = (high - low) / (len(BLOCKS) - 1) or 1.0
-    return "".join(BLOCKS[round((value - low) / step)] if math.isfinite(value) else " " for value in means)
+    low, half = min(numbers), max(numbers) / 2 - min(numbers) / 2  # the whole may be more than a float holds
+    return "".join(_block((value / 2 - low / 2) / (half or 1.0)) if math.isfinite(value) else " " for value in means)
+
+
+def _block(share: float) -> str:
+    return BLOCKS[round(share * (len(BLOCKS) - 1))]
 
 
 def _means(values: Sequence[float], parts: int) -> Iterator[float]:
@@ -23,4 +26,4 @@ def _means(values: Sequence[float], parts: int) -> Iterator[float]:
     for part in range(parts):
         stretch = values[part * len(values) // parts : (part + 1) * len(values) // parts]
         numbers = [value for value in stretch if math.isfinite(value)]
-        yield sum(numbers) / len(numbers) if numbers else math.nan
+        yield sum(value / len(numbers) for value in numbers) if numbers else math.nan
