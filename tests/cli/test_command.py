@@ -19,7 +19,7 @@ from aexp.cli._errors import explain
 
 Run = Callable[..., Any]
 Git = Callable[..., str]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 VERBS = [name for verbs in aexp_command.VERBS.values() for name in verbs]
 
 
