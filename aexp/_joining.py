@@ -163,6 +163,16 @@ def complete(store: Store, session: Session, ledger: Ledger) -> Ledger:
     return _sessions.read_ledger(session.path, session.id, salvage=True)
 
 
+def held(common: str) -> dict[str, str]:
+    """Return the experiments that programs at work have joined, each with the session of one; their own may be dead."""
+    found = {}
+    for id in _sessions.names(common):
+        experiment = _sessions.joins(_sessions.folder(common, id)).get("experiment")
+        if experiment is not None and _sessions.is_alive(common, id):
+            found[experiment] = id
+    return found
+
+
 def belongs(common: str, id: str) -> bool:
     """Say whether the session *id* joined one that still stands: then it is a part of that, and not to be saved alone."""
     found = _sessions.joins(_sessions.folder(common, id)).get("session")

@@ -37,7 +37,11 @@ class Found:
 
 
 def interrupted(store: Store) -> list[Interrupted]:
-    """Return the open experiments of dead sessions, and those our own session has kept."""
+    """Return the open experiments of dead sessions, and those our own session has kept.
+
+    One that a program at work has joined is not over, though its own process is.
+    """
+    held = _joining.held(store.handle.common)
     return [
         Interrupted(
             name=account.name,
@@ -51,6 +55,7 @@ def interrupted(store: Store) -> list[Interrupted]:
         for id in _sessions.names(store.handle.common)
         if not _joining.belongs(store.handle.common, id)
         for account in _open_accounts(store, id)
+        if account.id not in held
     ]
 
 
@@ -121,8 +126,9 @@ def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Rec
     """Finish what was being saved, save what was open, and retire the session. Done again, it changes nothing."""
     _refs.sweep_locks(store.handle, session.path)
     saved, _ = _save(store, session, ledger, _pending(session, ledger))
+    held = _held(store.handle.common)  # before what has ended is taken in: what ends in between waits for the next time
     ledger = _joining.complete(store, session, _ledger(session, salvage=True))
-    rest = [_ended(account) for account in ledger.open()]
+    rest = [_ended(account) for account in ledger.open() if account.id not in held]
     names = {account.number: account for account in rest}
     for attempt in range(SUFFIXES):
         if not names:
@@ -138,9 +144,24 @@ def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Rec
         for error in failed.values():
             if not isinstance(error, NameTaken):
                 raise error
+    if any(account.id in held for account in ledger.open()):
+        return _finished(saved)
     _discard(store, session, ledger)
     _put_away(store, session)
+    return _finished(saved)
+
+
+def _finished(saved: Sequence[Record]) -> list[Record]:
     return [record for record in saved if record.status is not Status.RUNNING]
+
+
+def _held(common: str) -> dict[str, str]:
+    """Return the experiments that programs at work have joined; asked twice, as one may only be looked at, or be dying."""
+    held = _joining.held(common)
+    if held:
+        time.sleep(LOOK)
+        held = _joining.held(common)
+    return held
 
 
 def _discard(store: Store, session: Session, ledger: Ledger) -> None:
@@ -242,6 +263,7 @@ def _find(store: Store, name_or_id: str) -> Found | str | None:
     """Return the experiment with its session, or who holds that, or None."""
     common, own = store.handle.common, store.session
     held_by: str | None = None
+    held = _joining.held(common)
     for place in (_sessions.LIVE, _sessions.DONE):
         for id in reversed(_sessions.names(common, place)):
             ours = own is not None and own.id == id
@@ -253,6 +275,10 @@ def _find(store: Store, name_or_id: str) -> Found | str | None:
                 continue
             ledger = _ledger(session)
             account = _wanted(ledger, name_or_id, ours=ours)
+            if account is not None and account.id in held:
+                if not ours:
+                    session.close()
+                return _sessions.holder(common, held[account.id])
             if account is not None:
                 return _whole(store, Found(session, ledger, account))
             if not ours:

@@ -36,8 +36,23 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def pid_in(path: Path) -> int:
     """The process id that a program writes to a file, once it has."""
-    await until(lambda: path.exists() and path.read_text().endswith("\n"))
-    return int(path.read_text())
+    await until(lambda: text_of(path).endswith("\n"))
+    return int(text_of(path))
+
+
+def text_of(path: Path) -> str:
+    """What a file holds; empty when it is not there."""
+    return path.read_text() if path.exists() else ""
+
+
+def start(command: list[str]) -> "subprocess.Popen[bytes]":
+    """Start a program whose output we may read."""
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+def fed(command: list[str], given: bytes) -> "subprocess.CompletedProcess[bytes]":
+    """Run a program to its end on what it is given to read."""
+    return subprocess.run(command, input=given, capture_output=True, check=True)
 
 
 def resident() -> int:
@@ -54,7 +69,9 @@ async def test_a_list_is_executed_as_it_is(repository: aexp.Repository, tmp_path
     async with repository.experiment("one") as experiment:
         done = await experiment.run(["echo", "$HOME", "a  b", tmp_path], isolated=False)
 
-    assert done == aexp.CompletedProcess(("echo", "$HOME", "a  b", str(tmp_path)), 0, f"$HOME a  b {tmp_path}\n".encode())
+    assert done == aexp.CompletedProcess(
+        ("echo", "$HOME", "a  b", str(tmp_path)), 0, f"$HOME a  b {tmp_path}\n".encode()
+    )
 
 
 async def test_a_string_is_read_by_the_shell(repository: aexp.Repository, tmp_path: Path) -> None:
@@ -222,7 +239,7 @@ async def test_cancelled_before_it_began(repository: aexp.Repository, tmp_path: 
         await asyncio.wait([task])
     await experiment.save()
 
-    pids = (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
+    pids = text_of(tmp_path / "pids").split()
     assert all(ended(int(pid)) for pid in pids)
 
 
@@ -263,7 +280,8 @@ async def test_a_daemon_that_holds_the_pipes_does_not_keep_us(repository: aexp.R
 
     assert b"end\n" in done.stdout
     assert time.monotonic() - began < 5
-    assert not ended(pid := await pid_in(file))
+    pid = await pid_in(file)
+    assert not ended(pid)
     os.kill(pid, signal.SIGKILL)
 
 
@@ -372,7 +390,7 @@ async def test_what_it_prints_passes_through(
     """With `show` and `inherit` both streams come out of ours unchanged, standard input goes in; `show` keeps them, too."""
     command = [*shower(tmp_path), str(repo_path), "cat; echo oops >&2", output]
     given = os.urandom(300_000)
-    done = subprocess.run(command, input=given, capture_output=True, check=True)
+    done = fed(command, given)
 
     assert (done.stdout, done.stderr) == (given, b"oops\n")
     if output == "show":
@@ -386,7 +404,7 @@ async def test_what_it_prints_is_shown_at_once(repo_path: Path, tmp_path: Path) 
     """What a Python program prints is seen while it works, though it writes into a pipe."""
     inner = f"{sys.executable} -c 'import time; print(\"now\"); time.sleep(100)'"
     command = [*shower(tmp_path), str(repo_path), inner, "show"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with start(command) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"now\n"
         process.send_signal(signal.SIGINT)
@@ -399,7 +417,7 @@ async def test_a_reader_that_goes_away_does_no_harm(
 ) -> None:
     """When nobody reads our output any more, the program goes on and its log is kept."""
     command = [*shower(tmp_path), str(repo_path), "seq 100000", "show"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with start(command) as process:
         assert process.stdout is not None
         process.stdout.read(10)
         process.stdout.close()
@@ -411,7 +429,7 @@ async def test_a_reader_that_goes_away_does_no_harm(
 async def test_a_reader_that_never_reads_stops_the_program_but_not_us(repo_path: Path, tmp_path: Path) -> None:
     """While nobody takes what we show, the program waits; it can be cancelled nevertheless."""
     command = [*shower(tmp_path), str(repo_path), f"echo $$ > {tmp_path / 'pid'}; exec yes", "show"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with start(command) as process:
         pid = await pid_in(tmp_path / "pid")
         await asyncio.sleep(1)
         process.send_signal(signal.SIGINT)
