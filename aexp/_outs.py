@@ -6,7 +6,7 @@ tree is read, whatever is moved about meanwhile.
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from fnmatch import fnmatch
 from typing import Final
@@ -29,13 +29,15 @@ LARGE: Final = 2**20
 """A dvc.yaml of more bytes is not looked at."""
 
 
+BATCH: Final = 8 * 2**20
+"""Bytes read before what was put is waited for, so that memory holds no more, however much is taken."""
+
+
 @define(eq=False)
 class Taken:
-    """What is to be put into an experiment: texts in base 85 by path, what is taken away, and what was left out."""
+    """What was put into an experiment, and what was left out, with the reasons."""
 
-    files: list[tuple[str, str, bool]] = field(factory=list)
-    """Path, content, and whether it is executable."""
-    replaced: list[str] = field(factory=list)
+    files: list[str] = field(factory=list)
     skipped: list[tuple[str, str]] = field(factory=list)
 
 
@@ -51,22 +53,30 @@ class Before:
     metrics: Mapping[str, Signature]
 
 
-def take(store: Store, paths: Sequence[str], room: int) -> Taken:
-    """Read the files and folders *paths*, relative to the top of the work tree, up to *room* bytes in all.
+Put = Callable[..., None]
+"""Takes a path, the content in base 85 (None: what stands there is taken away), and True for an executable file."""
 
-    A folder replaces the one that the experiment's tree has there. What is not there, a symbolic link, no regular file,
+
+def take(store: Store, paths: Sequence[str], room: int, put: Put, settle: Callable[[], object]) -> Taken:
+    """Put the files and folders *paths*, relative to the top of the work tree, up to *room* bytes in all.
+
+    *settle* is called now and then, to wait until what was put is on the disk. A folder replaces the one that the experiment's tree has there. What is not there, a symbolic link, no regular file,
     a secret or too large is left out, and said.
     """
-    taken = Taken()
+    taken, gathered = Taken(), 0
     top = store.handle.worktree
     for path in paths:
         if top is None:
             taken.skipped.append((path, "the repository has no work tree"))
             continue
         try:
-            for place, content, executable in _found(top, path, store.settings, room, taken):
-                room -= len(content)
-                taken.files.append((place, "".join(_breathing(encoded(content))), executable))
+            for place, content, executable in _found(top, path, store.settings, room, taken, put):
+                room, gathered = room - len(content), gathered + len(content)
+                put(place, "".join(_breathing(encoded(content))), *([True] if executable else []))
+                taken.files.append(place)
+                if gathered > BATCH:
+                    settle()
+                    gathered = 0
         except OSError as error:
             taken.skipped.append((path, _reason(error)))
     return taken
@@ -85,7 +95,9 @@ def _breathing(slices: Iterator[str]) -> Iterator[str]:
         yield each
 
 
-def _found(top: str, path: str, settings: Settings, room: int, taken: Taken) -> Iterator[tuple[str, bytes, bool]]:
+def _found(
+    top: str, path: str, settings: Settings, room: int, taken: Taken, put: Put
+) -> Iterator[tuple[str, bytes, bool]]:
     *folders, last = path.split("/")
     above = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -94,7 +106,7 @@ def _found(top: str, path: str, settings: Settings, room: int, taken: Taken) -> 
             os.close(above)
             above = inner
         if stat.S_ISDIR(os.stat(last, dir_fd=above, follow_symlinks=False).st_mode):
-            taken.replaced.append(path)
+            put(path, None)
         yield from _below(above, last, path, settings, room, taken)
     finally:
         os.close(above)

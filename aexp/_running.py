@@ -6,7 +6,7 @@ import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from attrs import evolve
 
@@ -58,7 +58,7 @@ class Running(Description):
         `NotImplementedError`. *env* is added to our environment; None takes a variable away.
 
         What it prints goes into `aexp/log.txt` of the commit: the first and the last 512 KiB. `output="show"` also
-        passes it on to our own streams as it comes; `"inherit"` gives it our streams themselves, so that a terminal
+        passes it on to our own streams as it comes (it is a pipe for the program, so `PYTHONUNBUFFERED` is set); `"inherit"` gives it our streams themselves, so that a terminal
         stays one, and keeps nothing. With `stdin="inherit"` it reads our standard input; if that is the terminal, it
         has it to itself until it ends, with Ctrl-C and Ctrl-Z, as in a shell.
 
@@ -175,13 +175,17 @@ class Running(Description):
         if not paths:
             return
         account, desk = self._here()
-        taken = await desk.worker.run(_outs.take, paths, desk.settings.capture_limit)
-        for path in taken.replaced:
-            self._journal.record(Kind.FILE, [account.number, path, None], self._stream)
-        for path, text, executable in taken.files:
-            await self._journal.room()
-            self._journal.record(Kind.FILE, [account.number, path, text, *([True] if executable else [])], self._stream)
-        self._stream.files |= {path for path, *_ in taken.files}
+        journal, stream = self._journal, self._stream
+
+        def put(*said: Any) -> None:
+            journal.record(Kind.FILE, [account.number, *said], stream)
+
+        def settle() -> None:
+            for written in journal.record_now(Kind.SEGMENT, None):
+                written.result()
+
+        taken = await desk.worker.run(_outs.take, paths, desk.settings.capture_limit, put, settle)
+        stream.files |= set(taken.files)
         self._journal.record(Kind.OUTS, [account.number, outs, taken.skipped])
         self._account = without(self._here()[0], taken.skipped, outs=outs)
 

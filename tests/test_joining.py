@@ -367,6 +367,18 @@ async def test_an_experiment_that_was_kept_keeps_its_programs(repository: aexp.R
     assert record.metrics == {"a": 3.0, "b": 3.0, "step": 3}
 
 
+async def test_an_experiment_that_was_given_up_keeps_its_programs(repo_path: Path, child: Path) -> None:
+    """A discarded experiment is resumed by a later program with what its programs logged, from the journals put away."""
+    async with aexp.Repository(repo_path) as repository:
+        experiment = await repository.experiment("one").init()
+        await run(experiment, child, "name=a")
+        await experiment.discard()
+    async with aexp.Repository(repo_path) as repository:
+        record = await (await repository.resume("one")).save()
+
+    assert record.metrics == {"a": 3.0, "step": 3}
+
+
 async def test_a_damaged_journal_is_not_taken_in_silently(repository: aexp.Repository, child: Path) -> None:
     """When a program's journal is damaged, this is said, the rest is saved, and the journal stays for salvage."""
     experiment = await repository.experiment("one").init()
