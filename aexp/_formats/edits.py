@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ..errors import InvalidParams
 from .changes import Change, first_change, same
-from .overrides import Override, overridden
+from .overrides import Override, overlaid, overridden
 from .params import load_text
 from .python import splice_python
 from .splices import splice_json, splice_yaml
@@ -27,7 +27,7 @@ def edited(text: str, file: str, overrides: Sequence[Override]) -> str:
 
 def merged(text: str, file: str, values: Mapping[str, Any]) -> str:
     """Return the parameter file *text* with *values* merged over its own, mapping by mapping; as `edited` otherwise."""
-    return _led_to(text, file, lambda old: overridden(old, [Override(file, "upsert", (), dict(values), True, "")]))
+    return _led_to(text, file, lambda old: overlaid(old, values))
 
 
 def _led_to(text: str, file: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
@@ -47,12 +47,12 @@ def _changed(text: str, file: str, change: Callable[[dict[str, Any]], dict[str, 
         if next_change is None:
             break
         before, text = text, splice(text, next_change)
+        if text == before:
+            raise _beyond(next_change)
         try:
             values = _mapping(text, file)
         except InvalidParams:
-            values = None
-        if values is None or before == text:
-            raise _beyond(next_change)
+            raise _beyond(next_change) from None
     if not same(values, wanted):
         raise InvalidParams("the change cannot be made without rewriting the file; edit it by hand")
     return text

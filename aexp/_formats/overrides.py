@@ -19,7 +19,9 @@ DEFAULT_FILE: Final = "params.yaml"
 Action = Literal["set", "append", "upsert", "delete"]
 _ACTIONS: Final[Mapping[str, Action]] = {"": "set", "+": "append", "++": "upsert", "~": "delete"}
 
-_KEY: Final = r"(?:[A-Za-z_$][A-Za-z0-9_$-]*|0|[1-9](?:_?[0-9])*)(?:\.(?:[A-Za-z_$][A-Za-z0-9_$-]*|0|[1-9](?:_?[0-9])*))*"
+_KEY: Final = (
+    r"(?:[A-Za-z_$][A-Za-z0-9_$-]*|0|[1-9](?:_?[0-9])*)(?:\.(?:[A-Za-z_$][A-Za-z0-9_$-]*|0|[1-9](?:_?[0-9])*))*"
+)
 _UNSIGNED: Final = r"(?:0|[1-9](?:_?[0-9])*)"
 _DIGITS: Final = r"[0-9](?:_?[0-9])*"
 _POINT: Final = rf"(?:{_UNSIGNED}?\.{_DIGITS}|{_UNSIGNED}\.)"
@@ -213,9 +215,16 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[Override]) -> dict
 
     Raises `InvalidParams` for a key that is not there, or is there already.
     """
-    result = _copied(values, {})
+    result: dict[str, Any] = _copied(values, {})
     for override in overrides:
         _apply(result, override)
+    return result
+
+
+def overlaid(values: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of *values* with *new* merged over it, mapping by mapping; lists are replaced."""
+    result: dict[str, Any] = _copied(values, {})
+    _merge(result, new, None)
     return result
 
 
@@ -225,10 +234,12 @@ def _copied(value: Any, known: dict[int, Any]) -> Any:
         return value
     if id(value) not in known:
         if isinstance(value, list):
-            known[id(value)] = copy = []
+            copy: list[Any] = []
+            known[id(value)] = copy
             copy += [_copied(each, known) for each in value]
         else:
-            known[id(value)] = tree = {}
+            tree: dict[Any, Any] = {}
+            known[id(value)] = tree
             tree.update((key, _copied(each, known)) for key, each in value.items())
     return known[id(value)]
 
@@ -252,8 +263,11 @@ def _apply(root: dict[str, Any], override: Override) -> None:
     merging = isinstance(override.value, dict | list)
     if override.action == "append" and old is not None and not merging:
         raise _impossible(override, f"{'.'.join(override.path)} is there already; write it without the +, or with ++")
+    if isinstance(old, dict | list) and merging and type(old) is not type(override.value):
+        kinds = ("keys", "a list") if isinstance(old, dict) else ("a list", "keys")
+        raise _impossible(override, f"{'.'.join(override.path)} holds {kinds[0]}, not {kinds[1]}")
     if isinstance(old, dict) and isinstance(override.value, dict):
-        _merge(old, override.value, override, adding)
+        _merge(old, override.value, None if adding else override)
     else:
         node[last if place is None else place] = override.value
 
@@ -276,16 +290,18 @@ def _below(node: Any, key: str, override: Override, adding: bool) -> Any:
         return inner
     if not adding or isinstance(node, list):
         raise _impossible(override, f"there is nothing below {key!r}; write +{override.text} to add it")
-    made = node[key if place is None else place] = {}
+    made: dict[str, Any] = {}
+    node[key if place is None else place] = made
     return made
 
 
-def _merge(old: dict[Any, Any], new: Mapping[Any, Any], override: Override, adding: bool) -> None:
+def _merge(old: dict[Any, Any], new: Mapping[Any, Any], strictly: Override | None) -> None:
+    """Merge *new* into *old*; for *strictly*, an override that does not add, its keys must be there."""
     for key, value in new.items():
-        if key not in old and not adding:
-            raise _impossible(override, f"there is no {key!r} in it; write +{override.text} to add it")
-        if isinstance(old.get(key), dict) and isinstance(value, dict):
-            _merge(old[key], value, override, adding)
+        if key not in old and strictly is not None:
+            raise _impossible(strictly, f"there is no {key!r} in it; write +{strictly.text} to add it")
+        if isinstance(old.get(key), dict) and isinstance(value, Mapping):
+            _merge(old[key], value, strictly)
         else:
             old[key] = value
 

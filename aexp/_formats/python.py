@@ -61,7 +61,7 @@ def _values(body: ast.AST) -> dict[str, Any]:
             found[name] = _values(node)
             continue
         try:
-            value = ast.literal_eval(node)  # type: ignore[arg-type]
+            value = ast.literal_eval(node)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
         found[name] = sorted(value, key=repr) if isinstance(value, set) else _listed(value)

@@ -19,6 +19,7 @@ from ruamel.yaml.events import (
 
 _PROPERTIES: Final = re.compile(r"(?:[&!]\S*\s+)+|[&!]\S*\Z")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
+_STRINGS: Final = json.JSONDecoder(strict=False)
 _WORD: Final = re.compile(r"[^\s,\]}]+")
 
 
@@ -60,7 +61,7 @@ def _json_node(text: str, begin: int) -> Node:
     if opening in "{[":
         return _json_collection(text, begin)
     if opening == '"':
-        content, end = json.decoder.scanstring(text, begin + 1)
+        content, end = _STRINGS.raw_decode(text, begin)
         return Node("scalar", begin, begin, end, style='"', content=content)
     word = _WORD.match(text, begin)
     assert word is not None
@@ -99,7 +100,7 @@ def yaml_spans(text: str) -> Node | None:
     return None
 
 
-def _yaml_node(text: str, event: Event, events: Iterator[Event]) -> Node:
+def _yaml_node(text: str, event: Any, events: Iterator[Event]) -> Node:
     outset, end = event.start_mark.index, event.end_mark.index
     if isinstance(event, AliasEvent):
         return Node("alias", outset, outset, end, anchor=event.anchor)
@@ -109,13 +110,18 @@ def _yaml_node(text: str, event: Event, events: Iterator[Event]) -> Node:
         return Node("scalar", outset, begin, end, anchor=event.anchor, style=event.style, content=event.value)
     assert isinstance(event, CollectionStartEvent)
     if event.anchor or event.tag:
-        properties = _PROPERTIES.match(text, outset)
-        begin = outset if properties is None else properties.end()
+        found = _PROPERTIES.match(text, outset)
+        begin = outset if found is None else found.end()
     entries: list[tuple[Node | None, Node]] = []
     keyed = isinstance(event, MappingStartEvent)
     while not isinstance(following := next(events), CollectionEndEvent):
         key = _yaml_node(text, following, events) if keyed else None
-        entries.append((key, _yaml_node(text, next(events) if keyed else following, events)))
+        value = _yaml_node(text, next(events) if keyed else following, events)
+        if value.outset == value.end:  # nothing is written; where that stands, the parser says too late
+            mark, before = (":", key.end) if key is not None else ("-", entries[-1][1].end if entries else begin)
+            place = text.find(mark, before) + 1
+            value = Node("scalar", place, place, place)
+        entries.append((key, value))
     flow = bool(event.flow_style)
     end = following.end_mark.index if flow or not entries else entries[-1][1].end
     kind: Literal["mapping", "sequence"] = "mapping" if keyed else "sequence"

@@ -38,7 +38,7 @@ class _Document:
         node = self.root
         for key in above:
             node = self._target(self._entry(node, key)[1])
-        if change.kind == "insert":
+        if change.kind == "insert" or (change.kind == "set" and self._comes_by_merge(node, last)):
             return self._inserted(node, last, change.value)
         key, value = self._entry(node, last)
         if change.kind == "delete":
@@ -53,7 +53,12 @@ class _Document:
         for place, value in node.entries:
             if place is not None and (place.content == key or self._means(place, key)):
                 return place, value
-        raise _too_hard(f"{key!r} is not written where it could be changed (it may come from a merge key)")
+        raise _too_hard(f"{key!r} is not written where it could be changed")
+
+    def _comes_by_merge(self, node: Node, key: Any) -> bool:
+        """Say whether a mapping has *key* from another one, by the merge key `<<`; one of its own wins over that."""
+        written = [place.content for place, _ in node.entries if place is not None and not place.style]
+        return node.kind == "mapping" and "<<" in written and key not in written
 
     def _means(self, place: Node, key: Any) -> bool:
         return not isinstance(key, str) and load_yaml(self.text[place.outset : place.end]) == key
@@ -93,18 +98,34 @@ class _Document:
         return plain if plain.startswith('"') else f'"{plain}"'
 
     def _replaced(self, key: Node | None, node: Node, new: str) -> str:
-        text = self.text
-        alias = self._first_alias(node)
-        if alias is not None:  # what the anchor named goes on to be the alias's value
-            if node.kind != "scalar":
-                raise _too_hard(f"other places refer to it by its anchor &{node.anchor}")
-            text = text[: alias.begin] + f"&{node.anchor} {text[node.begin : node.end]}" + text[alias.end :]
+        text, alias = self._without_anchors(node), self._first_alias(node)
         kept = f"&{node.anchor} " if node.anchor and node.kind == "scalar" and alias is None else ""
         begin, end = node.outset, self._content_end(node)
-        if key is not None and (node.outset == node.end or not node.flow):
-            begin = self.text.index(":", key.end) + 1
-            return text[:begin] + f" {kept}{new}" + text[max(begin, end) :]
+        if node.outset == node.end:
+            return text[:begin] + f" {new}" + text[end:]
+        if not node.flow:
+            end += len(self.text[end:].partition("\n")[0])  # a comment there is about the last part of what goes
+            begin = begin if key is None else self.text.index(":", key.end) + 1
+            new = new if key is None else f" {new}"
         return text[:begin] + kept + new + text[end:]
+
+    def _without_anchors(self, node: Node) -> str:
+        """Return the text in which what *node* names by anchors stands where it is first referred to, behind *node*."""
+        text, moved = self.text, [(self._first_alias(each), each) for each in self._nodes(node)]
+        outside = [(alias, each) for alias, each in moved if alias is not None and alias.begin >= node.end]
+        for alias, each in sorted(outside, key=lambda pair: pair[0].begin, reverse=True):
+            text = text[: alias.begin] + f"&{each.anchor} {self.written(self._value(each))}" + text[alias.end :]
+        return text
+
+    def _value(self, node: Node) -> Any:
+        node = self._target(node)
+        if node.kind == "scalar":
+            return load_yaml(self.text[node.begin : node.end])
+        if node.kind == "sequence":
+            return [self._value(each) for _, each in node.entries]
+        if any(key is not None and key.content == "<<" for key, _ in node.entries):
+            raise _too_hard(f"other places refer to it by its anchor &{node.anchor}")
+        return {self._value(key): self._value(each) for key, each in node.entries if key is not None}
 
     def _content_end(self, node: Node) -> int:
         """Return where *node* ends, without the line ends that a block scalar takes with it."""
@@ -113,8 +134,6 @@ class _Document:
             last = last.entries[-1][1]
         if last.style in ("|", ">"):
             return last.outset + len(self.text[last.outset : last.end].rstrip())
-        if last.outset == last.end and last is not node:  # nothing is written: the colon or the dash ends it
-            return len(self.text[: last.end].rstrip())
         return last.end
 
     def _inserted(self, node: Node, key: Any, value: Any) -> str:
@@ -129,11 +148,11 @@ class _Document:
         before = node.entries[-2][1].end if len(node.entries) > 1 else node.begin
         assert last_key is not None
         gap = text[before : last_key.begin]
+        colon = re.sub(r"[^: ]", "", text[last_key.end : last.outset])
         if "\n" in gap:
             gap = self._line_end() + gap.rpartition("\n")[2]
         else:
-            gap = " " if len(node.entries) == 1 or gap.strip() != gap else ""
-        colon = re.sub(r"[^: ]", "", text[last_key.end : last.outset])
+            gap = " " if " " in colon else ""
         return text[: last.end] + f",{gap}{name}{colon}{self.written(value)}" + text[last.end :]
 
     def _line_end(self) -> str:
@@ -162,11 +181,9 @@ class _Document:
         return self.text.rfind("\n", 0, place) + 1
 
     def _deleted(self, node: Node, key: Node | None, value: Node) -> str:
-        if any(self._first_alias(each) is not None for each in self._nodes(value)):
-            raise _too_hard("other places refer to it by an anchor")
         if key is None or node.kind != "mapping":
             raise _too_hard("only a key of a mapping can be taken away")
-        text = self.text
+        text = self._without_anchors(value)
         place = [each for each, _ in node.entries].index(key)
         if len(node.entries) == 1:
             begin, end = node.begin, self._content_end(node)
