@@ -149,10 +149,8 @@ class _Document:
         assert last_key is not None
         gap = text[before : last_key.begin]
         colon = re.sub(r"[^: ]", "", text[last_key.end : last.outset])
-        if "\n" in gap:
-            gap = self._line_end() + gap.rpartition("\n")[2]
-        else:
-            gap = " " if " " in colon else ""
+        spaced = " " if " " in colon else ""
+        gap = self._line_end() + gap.rpartition("\n")[2] if "\n" in gap else spaced
         return text[: last.end] + f",{gap}{name}{colon}{self.written(value)}" + text[last.end :]
 
     def _line_end(self) -> str:
