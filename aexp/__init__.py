@@ -13,6 +13,7 @@ from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
 from ._values import Code as Code
+from ._values import CompletedProcess as CompletedProcess
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
 from ._values import Record as Record
@@ -22,6 +23,7 @@ from ._values import Settings as Settings
 from ._values import Skipped as Skipped
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
+from .errors import CommandFailed as CommandFailed
 from .errors import DiskFull as DiskFull
 from .errors import ExperimentNotFound as ExperimentNotFound
 from .errors import ForkedError as ForkedError
@@ -51,6 +53,8 @@ __all__ = [
     "AexpError",
     "AmbiguousName",
     "Code",
+    "CommandFailed",
+    "CompletedProcess",
     "DiskFull",
     "Experiment",
     "ExperimentNotFound",

@@ -1,5 +1,6 @@
 """What the experiments of one open repository share, and what each was asked for."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from ._formats.account import Account
 from ._formats.params import dump_params, merge
 from ._formats.plain import plain
 from ._journal import Journal
+from ._programs import Ended, Program
 from ._saver import Saver
 from ._store import Start, Started, Store
 from ._values import CodeMode, OnError, Settings, StrPath
@@ -32,6 +34,10 @@ class Desk:
     entropy: Callable[[int], bytes]
     taken: "dict[str, Experiment]" = field(factory=dict)
     """The open experiments by ref."""
+    place: str = ""
+    """The top of the work tree; of a bare repository, the repository."""
+    runs: "dict[asyncio.Task[Ended], tuple[int, Program]]" = field(factory=dict)
+    """The programs at work, each with the number of its experiment."""
     _numbers: int = 0
 
     def number(self) -> int:
@@ -52,6 +58,7 @@ class Options:
     message: str
     on_error: OnError
     force: bool
+    outs: tuple[str, ...] = ()
 
 
 def options_of(account: Account) -> Options:

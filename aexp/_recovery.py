@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from . import _packs, _refs, _sessions
-from ._formats.account import Account, intent_to_json
+from . import _joining, _packs, _refs, _sessions
+from ._formats.account import Account, intent_to_json, without
 from ._formats.experiment import intend, moment, summary, upon
 from ._formats.journal import Extents, Kind
 from ._formats.params import dump_params
@@ -49,6 +49,7 @@ def interrupted(store: Store) -> list[Interrupted]:
             session=id,
         )
         for id in _sessions.names(store.handle.common)
+        if not _joining.belongs(store.handle.common, id)
         for account in _open_accounts(store, id)
     ]
 
@@ -94,13 +95,19 @@ def recover(store: Store, *, salvage: bool) -> list[Record]:
 
 
 def _dead_sessions(store: Store) -> Iterator[Session]:
-    """Take over each session whose owner is dead; ask again for one that is held: somebody may only be looking at it."""
-    own = None if store.session is None else store.session.id
-    ids = [id for id in _sessions.names(store.handle.common) if id != own]
+    """Take over each session whose owner is dead; ask again for one that is held: somebody may only be looking at it.
+
+    Those that joined another come last: they are gone when that has taken them in.
+    """
+    own, common = None if store.session is None else store.session.id, store.handle.common
+    ids = [id for id in _sessions.names(common) if id != own]
+    ids.sort(key=lambda id: bool(_sessions.joins(_sessions.folder(common, id))))
     for left in (1, 0):
         held = []
         for id in ids:
-            session = _sessions.claim(store.handle.common, id)
+            if _joining.belongs(common, id):
+                continue
+            session = _sessions.claim(common, id)
             if session is None:
                 held.append(id)
             else:
@@ -114,7 +121,7 @@ def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Rec
     """Finish what was being saved, save what was open, and retire the session. Done again, it changes nothing."""
     _refs.sweep_locks(store.handle, session.path)
     saved, _ = _save(store, session, ledger, _pending(session, ledger))
-    ledger = _ledger(session, salvage=True)
+    ledger = _joining.complete(store, session, _ledger(session, salvage=True))
     rest = [_ended(account) for account in ledger.open()]
     names = {account.number: account for account in rest}
     for attempt in range(SUFFIXES):
@@ -153,6 +160,8 @@ def _pending(session: Session, ledger: Ledger) -> list[Job]:
 
 
 def _ended(account: Account) -> Account:
+    lost = [(path, "its process died before it was taken") for path in account.outs]
+    account = without(account, lost, outs=())
     if account.status is not Status.RUNNING:
         return account
     return evolve(account, status=Status.INTERRUPTED)
@@ -236,6 +245,8 @@ def _find(store: Store, name_or_id: str) -> Found | str | None:
     for place in (_sessions.LIVE, _sessions.DONE):
         for id in reversed(_sessions.names(common, place)):
             ours = own is not None and own.id == id
+            if place == _sessions.LIVE and _joining.belongs(common, id):
+                continue
             session = own if ours else _sessions.claim(common, id, place)
             if session is None:
                 held_by = held_by or _holder(store, id, name_or_id)
@@ -243,10 +254,22 @@ def _find(store: Store, name_or_id: str) -> Found | str | None:
             ledger = _ledger(session)
             account = _wanted(ledger, name_or_id, ours=ours)
             if account is not None:
-                return Found(session, ledger, account)
+                return _whole(store, Found(session, ledger, account))
             if not ours:
                 session.close()
     return held_by
+
+
+def _whole(store: Store, found: Found) -> Found:
+    """Return *found* with what the programs brought that its dead session had started."""
+    if found.session is store.session or not _sessions.is_live(store.handle.common, found.session):
+        return found
+    try:
+        ledger = _joining.complete(store, found.session, found.ledger)
+    except BaseException:
+        found.session.close()
+        raise
+    return Found(found.session, ledger, ledger.accounts[found.account.number])
 
 
 def _wanted(ledger: Ledger, name_or_id: str, *, ours: bool) -> Account | None:

@@ -1,6 +1,5 @@
 """Whole transactions on Git: start experiments from a captured state, save a group of them."""
 
-import base64
 import os
 import time
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from ._capture import Watch, snapshot
 from ._files import Breath
 from ._formats.account import Account, Intent
 from ._formats.experiment import Author, folder_files, joined, record, summary, summary_tree
+from ._formats.files import Files
 from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, object_id, parse_tree
 from ._formats.journal import Extents
 from ._formats.journal import Kind as JournalKind
@@ -220,14 +220,14 @@ class Store:
 
     def _build(self, job: Job) -> _Built:
         """Make every object of a commit in memory: a pure function of the journal up to the intent."""
-        intent, metrics, files = job.intent, dict[str, Points](), dict[str, bytes]()
+        intent, metrics, files = job.intent, dict[str, Points](), Files()
         for kind, payload in _sessions.read_extents(
             job.folder, job.session, job.extents, job.intent.number, job.sequence
         ):
             if kind == JournalKind.POINTS:
                 collect([payload[1]], metrics)
             else:
-                files[payload[1]] = base64.b85decode(payload[2])
+                files.add(kind, payload)
         last = summary(metrics)
         highest = max((max(points.steps) for points in metrics.values()), default=0)
         tree = summary_tree(last, max(highest, intent.experiment["step"]))
@@ -238,13 +238,16 @@ class Store:
         for path, parts in folder_files(intent, metrics, tree):
             breath()
             edits[f"{intent.folder}/{path}"] = (FILE, write(Kind.BLOB, joined(parts)))
-        for path, content in files.items():
-            edits[path] = (FILE, write(Kind.BLOB, content))
+        for path, mode, content in files:
+            breath()
+            edits[path] = None if content is None else (mode, write(Kind.BLOB, content))
         root = edit_tree(bytes.fromhex(intent.tree), edits, self._read_tree, write, replace=(intent.folder,))
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        around = intent.tree if not files else root.hex()  # what is beside our folder is as it was captured
+        around = (
+            intent.tree if files.are_within(intent.folder) else root.hex()
+        )  # what is beside our folder is as it was captured
         others = self.library.others(around, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None

@@ -16,6 +16,7 @@ its message names the cause and the remedy.
     ├── ExperimentNotFound       (LookupError)         no experiment of this name, ref or rev
     │   └── AmbiguousName                              several experiments have this name
     ├── InvalidTransition        (RuntimeError)        a call out of order
+    ├── CommandFailed            (RuntimeError)        a program that an experiment ran did not end well
     ├── NotOwner                 (RuntimeError)        a live session owns the experiment
     ├── ForkedError              (RuntimeError)        used in a forked child
     ├── QueueFull                (RuntimeError)        more points than the disk takes
@@ -30,7 +31,8 @@ its message names the cause and the remedy.
 """
 
 import errno
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Sequence
 
 
 class AexpError(Exception):
@@ -143,6 +145,25 @@ class InvalidTransition(AexpError, RuntimeError):
         self.action = action
         self.state = state
         super().__init__(f"cannot {action} an experiment that is {state}: {remedy}")
+
+
+class CommandFailed(AexpError, RuntimeError):
+    """The program `command` ended with `returncode`, which is minus the signal that killed it; `stderr` is its last words.
+
+    One that cannot be started has 127 when there is no such program or folder and 126 when it may not be executed, as
+    in shells.
+    """
+
+    def __init__(self, command: Sequence[str], returncode: int, reason: str, stderr: bytes = b"") -> None:
+        self.command = tuple(command)
+        self.returncode = returncode
+        self.stderr = stderr
+        super().__init__(f"`{shlex.join(command)}` {reason}")
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell's `$?` would be: the exit code, or 128 and the signal."""
+        return self.returncode if self.returncode >= 0 else 128 - self.returncode
 
 
 class NotOwner(AexpError, RuntimeError):
