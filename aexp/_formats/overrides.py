@@ -256,7 +256,7 @@ def _apply(root: dict[str, Any], override: Override) -> None:
         _delete(node, place, override)
         return
     if not there and not adding:
-        raise _impossible(override, f"there is no {'.'.join(override.path)}; write +{override.text} to add it")
+        raise _impossible(override, f"there is no {'.'.join(override.path)}; write {_added(override)} to add it")
     if not there and isinstance(node, list):
         raise _impossible(override, f"the list has {len(node)} items")
     old = node[place] if there else None
@@ -289,7 +289,7 @@ def _below(node: Any, key: str, override: Override, adding: bool) -> Any:
     if isinstance(inner, dict | list):
         return inner
     if not adding or isinstance(node, list):
-        raise _impossible(override, f"there is nothing below {key!r}; write +{override.text} to add it")
+        raise _impossible(override, f"there is nothing below {key!r}; write {_added(override)} to add it")
     made: dict[str, Any] = {}
     node[key if place is None else place] = made
     return made
@@ -299,7 +299,7 @@ def _merge(old: dict[Any, Any], new: Mapping[Any, Any], strictly: Override | Non
     """Merge *new* into *old*; for *strictly*, an override that does not add, its keys must be there."""
     for key, value in new.items():
         if key not in old and strictly is not None:
-            raise _impossible(strictly, f"there is no {key!r} in it; write +{strictly.text} to add it")
+            raise _impossible(strictly, f"there is no {key!r} in it; write {_added(strictly)} to add it")
         if isinstance(old.get(key), dict) and isinstance(value, Mapping):
             _merge(old[key], value, strictly)
         else:
@@ -314,6 +314,12 @@ def _delete(node: Any, place: str | int | None, override: Override) -> None:
     if wanted is not None and wanted != node[place]:
         raise _impossible(override, f"{name} is {node[place]!r}")
     del node[place]
+
+
+def _added(override: Override) -> str:
+    """Return the override that would add what *override* sets."""
+    body = override.text.removeprefix(f"{override.file}:")
+    return f"{override.text.removesuffix(body)}+{body}"
 
 
 def _impossible(override: Override, reason: str) -> InvalidParams:
