@@ -13,7 +13,7 @@ import anyio
 from attrs import evolve
 
 from . import _joining, _machine, _recovery
-from ._desk import Desk, Options, options_of
+from ._desk import Desk, Options, options_of, parsed
 from ._experiment import Experiment
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
@@ -146,11 +146,11 @@ class Repository(Reading):
         journal kept for `resume()`, or nothing. *force* lets it replace an experiment of the same name.
         *outs* are files and folders, relative to the top of the repository, that `save()` takes from the work tree as
         they are then, ignored or not; what is left out (secrets, links, large files) is told in `record.code.skipped`.
-        Raises `InvalidName`, `InvalidParams` and `UnsafePath`; nothing is written. *overrides* is reserved, and raises
-        `NotImplementedError` today.
+        *overrides* change tracked parameter files of this experiment's tree (YAML, JSON, TOML, Python), value by value, in
+        the grammar of `dvc exp run -S`: `"train.lr=0.1"` in params.yaml, `"conf/a.toml:x=1"`, `"+new=2"`, `"~old"`; the work
+        tree stays as it is. `init()` raises `InvalidParams` for a file or key that is not there.
+        Raises `InvalidName`, `InvalidParams` and `UnsafePath`; nothing is written.
         """
-        if overrides:
-            raise NotImplementedError("overrides= is not built yet; pass params=")
         options = Options(
             name=None if name is None else check_experiment_name(name),
             params={} if params is None else plain(params),
@@ -160,6 +160,7 @@ class Repository(Reading):
             message="" if message is None else check_message(message),
             on_error=_one_of("on_error", on_error, ("save", "keep", "discard")),
             force=force,
+            overrides=parsed(overrides, self._settings.folder),
             outs=tuple(dict.fromkeys(check_file_path(path, folder=self._settings.folder) for path in outs)),
         )
         return Experiment(self._ready, options)

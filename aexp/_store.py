@@ -18,10 +18,12 @@ from ._formats.files import Files
 from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, object_id, parse_tree
 from ._formats.journal import Extents
 from ._formats.journal import Kind as JournalKind
+from ._formats.overrides import Override
 from ._formats.params import dump_params
 from ._formats.series import Points, collect
 from ._layout import METRICS, anchor_prefix, anchor_ref, parse_experiment_ref
 from ._lifecycle import Status
+from ._parameters import with_overrides
 from ._pipelines import Pipelines
 from ._records import read_record
 from ._values import Code, CodeMode, Record, Settings
@@ -42,6 +44,7 @@ class Start:
     mode: CodeMode
     force: bool
     params: Mapping[str, Any]
+    overrides: Sequence[Override] = ()
 
 
 @frozen(eq=False)
@@ -52,6 +55,8 @@ class Started:
     code: Code
     params: str
     """The text of params.yaml."""
+    edited: Mapping[str, str]
+    """The texts of the parameter files that overrides have changed, by path."""
 
 
 @frozen(eq=False)
@@ -115,7 +120,8 @@ class Store:
                 rev, tree = _once(commits, wish.baseline, lambda spec: _git.resolve_commit(self.handle, spec))
                 self._check_free(wish, rev)
                 code = _once(seen, (rev, wish.mode), lambda key, tree=tree: self._code(key[0], tree, key[1]))  # type: ignore[misc]
-                answers.append(Started(rev, code, dump_params(wish.params).decode()))
+                edited = with_overrides(self.handle, code.tree, wish.overrides, {})
+                answers.append(Started(rev, code, dump_params(wish.params).decode(), edited))
             except Exception as error:
                 answers.append(error)
         return answers
@@ -245,9 +251,8 @@ class Store:
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        around = (
-            intent.tree if files.are_within(intent.folder) else root.hex()
-        )  # what is beside our folder is as it was captured
+        beside = not files.are_within(intent.folder)  # else all that is beside our folder is as it was captured
+        around = root.hex() if beside else intent.tree
         others = self.library.others(around, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
