@@ -22,28 +22,30 @@ from ._formats.plain import plain
 from ._git import open_handle, resolve_commit
 from ._journal import Journal
 from ._lifecycle import Status
+from ._living import Living
 from ._names import check_experiment_name, check_message, check_tag, new_id
 from ._pipelines import Pipelines
 from ._reading import Reading
 from ._saver import Saver
 from ._store import Start, Started, Store, open_store
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
+from ._watching import Watching
 from ._workers import Gatherer, Worker, settled
 
 STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading):
+class Repository(Reading, Watching):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
-    threads for Git and one for the journal. It belongs to the event loop that opened it.
+    threads for Git and one for the journal; another one reads the journals once somebody watches. It belongs to the
+    event loop that opened it.
     """
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
         super().__init__(path, settings=settings)
-        self._desk: Desk | None = None
         self._turn: anyio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -66,6 +68,7 @@ class Repository(Reading):
             await writer.aclose()
             raise
         self._reader, self._writer = reader, writer
+        self._watcher = Worker("aexp-live", lambda: Living(open_handle(path).common), path)
         self._turn, self._loop, self._process = anyio.Lock(), asyncio.get_running_loop(), os.getpid()
         return self
 
@@ -79,10 +82,10 @@ class Repository(Reading):
             await settled(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
-        reader, writer, desk = self._reader, self._writer, self._desk
-        if reader is None or writer is None:
+        reader, writer, watcher, desk = self._reader, self._writer, self._watcher, self._desk
+        if reader is None or writer is None or watcher is None:
             return
-        self._reader = self._writer = self._desk = None
+        self._reader = self._writer = self._watcher = self._desk = None
         try:
             if desk is not None:
                 await desk.start.idle()
@@ -94,6 +97,7 @@ class Repository(Reading):
             finally:
                 await reader.aclose()
                 await writer.aclose()
+                await watcher.aclose()
 
     async def __aenter__(self) -> Self:
         """Open."""

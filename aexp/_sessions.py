@@ -176,7 +176,7 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
     reader, last, breath = Reader(id, salvage=salvage), 0, Breath()
     with translating(path):
         numbers = segments(path)
-        later = _later(path, id, numbers) if salvage else {}
+        later = begins(path, id, numbers) if salvage else {}
         for last in numbers:
             with open(os.path.join(path, segment_name(last)), "rb") as file:
                 for line in reader.read(last, file, later.get(last)):
@@ -189,17 +189,17 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
     return Ledger(accounts, intents, extents, reader.sequence, last)
 
 
-def _later(path: str, id: str, numbers: Sequence[int]) -> dict[int, int]:
+def begins(path: str, id: str, numbers: Sequence[int]) -> dict[int, int]:
     """Return, for each segment, the number of the record after which the segments that follow hold all."""
     later: dict[int, int] = {}
-    begins: int | None = None
+    number: int | None = None
     for segment in reversed(numbers):
-        if begins is not None:
-            later[segment] = begins
-        with open(os.path.join(path, segment_name(segment)), "rb") as file:
+        if number is not None:
+            later[segment] = number
+        with suppress(FileNotFoundError), open(os.path.join(path, segment_name(segment)), "rb") as file:
             first = decode_line(file.readline(), seed(id, segment))
-        if first is not None and first[1] == Kind.SEGMENT:
-            begins = first[0]
+            if first is not None and first[1] == Kind.SEGMENT:
+                number = first[0]
     return later
 
 
