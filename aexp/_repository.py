@@ -12,7 +12,7 @@ from typing import Any, Self
 import anyio
 from attrs import evolve
 
-from . import _machine, _recovery
+from . import _board, _machine, _recovery
 from ._desk import Desk, Options, options_of
 from ._experiment import Experiment
 from ._formats.account import Account, begin
@@ -62,7 +62,7 @@ class Repository(Reading, Watching):
         reader = Worker("aexp-read", lambda: Pipelines(open_handle(path)), path)
         writer = Worker("aexp-git", lambda: open_store(path, settings, variables), path)
         try:
-            await writer.run(_nothing)
+            await writer.run(_tidy, path)
         except BaseException:
             await reader.aclose()
             await writer.aclose()
@@ -86,6 +86,7 @@ class Repository(Reading, Watching):
         if reader is None or writer is None or watcher is None:
             return
         self._reader = self._writer = self._watcher = self._desk = None
+        self._hidden.set()
         try:
             if desk is not None:
                 await desk.start.idle()
@@ -93,6 +94,7 @@ class Repository(Reading, Watching):
                 await desk.journal.aclose()
         finally:
             try:
+                await self._hide()
                 await writer.run(Store.close)
             finally:
                 await reader.aclose()
@@ -240,6 +242,7 @@ class Repository(Reading, Watching):
         async with turn:
             if self._desk is None:
                 self._desk = await settled(asyncio.ensure_future(self._set_up(writer, baseline)))
+                self._show(self._desk)
             return self._desk
 
     async def _set_up(self, writer: Worker[Store], baseline: str | None) -> Desk:
@@ -277,8 +280,9 @@ def _let_go(session: "weakref.ref[Any]") -> None:
         ours.close()
 
 
-def _nothing(_: object) -> None:
-    """Make a worker open what it lends."""
+def _tidy(store: Store, path: str) -> None:
+    """Take away what dead sessions still show to DVC; nothing else is written before an experiment begins."""
+    _board.sweep(store.handle, path)
 
 
 def _open_session(store: Store, id: str, baseline: str | None) -> tuple[Any, Any, dict[str, str]]:
