@@ -22,7 +22,7 @@ from ._files import Breath, read
 from ._formats.account import Account, begun, told
 from ._formats.experiment import moment
 from ._formats.journal import Extents, Kind, Line, Reader
-from ._formats.series import Number, Points, collect, decode_value
+from ._formats.series import Curve, Number, decode_value
 from ._layout import segment_name
 from ._lifecycle import Status
 from ._values import Series
@@ -168,18 +168,19 @@ class Tail:
 
     def series(self, standing: _Standing, metric: str | None) -> dict[str, Series]:
         """Return the series of *metric*, or of every metric, as far as the journal is read."""
-        points: dict[str, Points] = {}
         try:
-            collect(self._columns(standing, metric, self.path), points)
+            return self._series(standing, metric, self.path)
         except FileNotFoundError:  # the session has ended just now
-            points = {}
-            collect(self._columns(standing, metric, _sessions.folder(self.common, self.id, _sessions.DONE)), points)
-        return {name: each.series() for name, each in points.items()}
+            return self._series(standing, metric, _sessions.folder(self.common, self.id, _sessions.DONE))
 
-    def _columns(self, standing: _Standing, metric: str | None, path: str) -> Iterator[Mapping[str, list[Any]]]:
-        for kind, payload in _sessions.read_extents(path, self.id, standing.extents, standing.account.number, None):
-            if kind == Kind.POINTS:
-                yield {name: column for name, column in payload[1].items() if metric in (None, name)}
+    def _series(self, standing: _Standing, metric: str | None, path: str) -> dict[str, Series]:
+        curves: dict[str, Curve] = {}
+        number = standing.account.number
+        for kind, payload in _sessions.read_extents(path, self.id, standing.extents, number, None):
+            for name, column in payload[1].items() if kind == Kind.POINTS else ():
+                if metric in (None, name):
+                    curves.setdefault(name, Curve()).extend(*column)
+        return {name: curve.series() for name, curve in curves.items()}
 
     def _learned(self, line: Line) -> Iterator[_News]:
         number = line.payload[0] if isinstance(line.payload, list) else 0
