@@ -32,6 +32,8 @@ SLICE: Final = 0.05
 """Seconds that one call reads: who waits for the thread, or cancels, waits no longer."""
 PROBE: Final = 1.0
 """Seconds between two looks whether a session's owner lives, and whether a dead session has changed."""
+SETTLED: Final = 10**8
+"""Nanoseconds after which another change of a folder has another time, however coarse the file system's clock is."""
 GATHER: Final = 0.1
 """Seconds over which what is logged to an experiment is told as one event."""
 _AT_ONCE: Final[Mapping[str, EventKind]] = MappingProxyType(
@@ -245,11 +247,16 @@ class Tail:
 
 
 class Living:
-    """The sessions of a repository, read as they grow; who asks again reads only what is new. It belongs to one thread."""
+    """The sessions of a repository, read as they grow; who asks again reads only what is new. It belongs to one thread.
 
-    def __init__(self, common: str) -> None:
+    With *all*, it is told also of sessions that begin and end while nobody asks.
+    """
+
+    def __init__(self, common: str, *, all: bool = False) -> None:
         self.common = common
         self._tails: dict[str, Tail] = {}
+        self._over = set(_sessions.names(common, _sessions.DONE)) if all else None
+        self._changed = 0
 
     def read(self, *, dead: bool, tell: bool) -> tuple[list[Event], bool]:
         """Read on for a moment; return what has happened, if it is to be *told*, and whether there is more to read now.
@@ -326,8 +333,24 @@ class Living:
         there = _sessions.names(self.common)
         for id in there:
             if id not in self._tails:
-                self._tails[id] = Tail(self.common, id, _holder(self.common, id))
+                self._tails[id] = Tail(self.common, id, _holder(_sessions.folder(self.common, id)))
+        self._look_for_past_sessions()
         return set(there)
+
+    def _look_for_past_sessions(self) -> None:
+        if self._over is None:
+            return
+        with suppress(FileNotFoundError):
+            changed = os.stat(_sessions.folder(self.common, "", _sessions.DONE)).st_mtime_ns
+            if changed == self._changed:
+                return
+            past = set(_sessions.names(self.common, _sessions.DONE))
+            for id in sorted(past - self._over - self._tails.keys()):
+                path = _sessions.folder(self.common, id, _sessions.DONE)
+                self._tails[id] = Tail(self.common, id, _holder(path))
+            self._over |= past
+            if time.time_ns() - changed > SETTLED:
+                self._changed = changed
 
     def _is_due(self, tail: Tail, now: float) -> bool:
         """Look whether the owner lives, if it is time; say whether there may be something new to read."""
@@ -338,9 +361,9 @@ class Living:
         return True
 
 
-def _holder(common: str, id: str) -> Mapping[str, Any]:
+def _holder(path: str) -> Mapping[str, Any]:
     try:
-        about = json.loads(read(os.path.join(_sessions.folder(common, id), _sessions.LOCK)))
+        about = json.loads(read(os.path.join(path, _sessions.LOCK)))
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}

@@ -15,7 +15,7 @@ from ._lifecycle import State
 from ._living import Living
 from ._values import Settings, StrPath
 from ._workers import Worker
-from .errors import AexpError
+from .errors import AexpError, DiskFull, JournalFailed
 
 TICK: Final = 0.15
 """Seconds between two looks at the journals."""
@@ -49,6 +49,8 @@ class Watching(Access):
         takes them slowly misses none, but gets what was logged meanwhile as one. Raises `RepositoryClosed` when the
         repository is closed. Cancelled or closed, it leaves nothing behind.
         """
+        with suppress(DiskFull, JournalFailed):
+            await self._written()
         own = await self._live(_another)
         while (await self._live(_read, own, False))[1]:
             pass
@@ -121,7 +123,7 @@ def _take_down(_: Living, board: Board) -> None:
 
 
 def _another(shared: Living) -> Living:
-    return Living(shared.common)
+    return Living(shared.common, all=True)
 
 
 def _read(_: Living, own: Living, tell: bool) -> tuple[list[Event], bool]:
