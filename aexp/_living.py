@@ -7,8 +7,9 @@ and what stands twice is read once, by its sequence number.
 
 import json
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from types import MappingProxyType
@@ -26,7 +27,7 @@ from ._formats.series import Curve, Number, decode_value
 from ._layout import segment_name
 from ._lifecycle import Status
 from ._values import Series
-from .errors import AmbiguousName
+from .errors import AmbiguousName, JournalCorrupt
 
 SLICE: Final = 0.05
 """Seconds that one call reads: who waits for the thread, or cancels, waits no longer."""
@@ -114,12 +115,16 @@ class Tail:
     def read(self, until: float) -> Iterator[_News]:
         """Read on, soon after *until* of the monotonic clock at most, and yield what has happened."""
         breath, self.drained = Breath(), True
-        for line in self._lines():
-            breath()
-            yield from self._learned(line)
-            if time.monotonic() > until:
-                self.drained = False
-                break
+        numbers, headers = self._segments()
+        if _sessions.begins(numbers, headers).get(self._segment, self._reader.sequence) < self._reader.sequence:
+            self._read_again()
+        else:
+            for line in self._lines(numbers, headers):
+                breath()
+                yield from self._learned(line)
+                if time.monotonic() > until:
+                    self.drained = False
+                    break
         if self.drained or time.monotonic() - self._told >= GATHER:
             self._told = time.monotonic()
             gathered, self._gathered = self._gathered, {}
@@ -174,6 +179,19 @@ class Tail:
             return self._series(standing, metric, self.path)
         except FileNotFoundError:  # the session has ended just now
             return self._series(standing, metric, _sessions.folder(self.common, self.id, _sessions.DONE))
+        except JournalCorrupt:
+            self._read_again()
+            return self._series(self._standing[standing.account.number], metric, self.path)
+
+    def _read_again(self) -> None:
+        """Read all from the beginning: a sync has failed, and what it may have lost stands again in a later segment."""
+        self._reader, self._segment, self._offset, self._standing = Reader(self.id, salvage=True), 0, 0, {}
+        breath = Breath()
+        for line in self._lines(*self._segments()):
+            breath()
+            for _ in self._learned(line):
+                pass
+        self._gathered = {(each.account.number, EventKind.METRICS): None for each in self.under_way()}
 
     def _series(self, standing: _Standing, metric: str | None, path: str) -> dict[str, Series]:
         curves: dict[str, Curve] = {}
@@ -220,30 +238,44 @@ class Tail:
         if kind is not None:
             yield kind, standing, rev
 
-    def _lines(self) -> Iterator[Line]:
+    def _segments(self) -> tuple[list[int], dict[int, int]]:
+        """Return the segments that may hold something new, and the headers of those that are new."""
         try:
             numbers = [number for number in _sessions.segments(self.path) if number >= self._segment]
-            later = _sessions.begins(self.path, self.id, numbers) if len(numbers) > 1 else {}
         except FileNotFoundError:  # the folder has moved; the next look finds it
-            return
+            return [], {}
+        return numbers, {} if numbers == [self._segment] else _sessions.headers(self.path, self.id, numbers)
+
+    def _lines(self, numbers: Sequence[int], headers: Mapping[int, int]) -> Iterator[Line]:
+        later = _sessions.begins(numbers, headers)
         for number in numbers:
             path = os.path.join(self.path, segment_name(number))
             with suppress(FileNotFoundError):  # moved, or it could not be begun
-                size = os.stat(path).st_size
-                if number == self._segment and size <= self._offset:
+                if number == self._segment:
+                    if os.stat(path).st_size <= self._offset:
+                        continue
+                elif number not in headers:  # it is being made, or its maker died
                     continue
                 with open(path, "rb") as file:
                     if number != self._segment:
                         self._segment, self._offset = number, 0
                     file.seek(self._offset)
-                    yield from self._reader.read(number, self._whole(file), later.get(number), self._offset)
+                    lines = self._whole(file, later.get(number))
+                    yield from self._reader.read(number, lines, later.get(number), self._offset)
 
-    def _whole(self, file: BinaryIO) -> Iterator[bytes]:
+    def _whole(self, file: BinaryIO, later: int | None) -> Iterator[bytes]:
+        """Yield the lines that have an end, and do not stand again in a later segment."""
         for line in file:
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or (later is not None and _sequence(line) > later):
                 return
             self._offset += len(line)
             yield line
+
+
+def _sequence(line: bytes) -> int:
+    """Return the number of the record in *line*, 0 when it holds none."""
+    match = re.match(rb"[0-9a-f]{8} \[([0-9]{1,19}),", line)
+    return 0 if match is None else int(match[1])
 
 
 class Living:
