@@ -8,6 +8,9 @@ async with aexp.Repository(".") as repository:
 
 from . import errors as errors
 from ._beginning import init as init
+from ._events import Event as Event
+from ._events import EventKind as EventKind
+from ._events import Running as Running
 from ._experiment import Experiment as Experiment
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
@@ -56,6 +59,8 @@ __all__ = [
     "CommandFailed",
     "CompletedProcess",
     "DiskFull",
+    "Event",
+    "EventKind",
     "Experiment",
     "ExperimentNotFound",
     "Failure",
@@ -80,6 +85,7 @@ __all__ = [
     "Repository",
     "RepositoryClosed",
     "RepositoryNotFound",
+    "Running",
     "Series",
     "Settings",
     "Skipped",

@@ -93,6 +93,12 @@ def _unsupported(path: str, reason: str) -> AexpError:
     return UnsupportedRepository(path, reason, "see `git status` there")
 
 
+def make_empty(path: str) -> None:
+    """Make a bare repository without a commit at *path*."""
+    with translating_git(f"make a repository at {path}"):
+        pygit2.init_repository(path, bare=True)
+
+
 def check_program() -> None:
     """Raise `GitNotFound` unless a usable `git` is on the PATH."""
     program = shutil.which("git")

@@ -180,7 +180,7 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
     reader, last, breath = Reader(id, salvage=salvage), 0, Breath()
     with translating(path):
         numbers = segments(path)
-        later = _later(path, id, numbers) if salvage else {}
+        later = begins(numbers, headers(path, id, numbers)) if salvage else {}
         for last in numbers:
             with open(os.path.join(path, segment_name(last)), "rb") as file:
                 for line in reader.read(last, file, later.get(last)):
@@ -193,17 +193,25 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
     return Ledger(accounts, intents, extents, reader.sequence, last)
 
 
-def _later(path: str, id: str, numbers: Sequence[int]) -> dict[int, int]:
+def headers(path: str, id: str, numbers: Sequence[int]) -> dict[int, int]:
+    """Return, for each segment whose header can be read, the number of the record before its first."""
+    found: dict[int, int] = {}
+    for segment in numbers:
+        with suppress(FileNotFoundError), open(os.path.join(path, segment_name(segment)), "rb") as file:
+            first = decode_line(file.readline(), seed(id, segment))
+            if first is not None and first[1] == Kind.SEGMENT:
+                found[segment] = first[0]
+    return found
+
+
+def begins(numbers: Sequence[int], found: Mapping[int, int]) -> dict[int, int]:
     """Return, for each segment, the number of the record after which the segments that follow hold all."""
     later: dict[int, int] = {}
-    begins: int | None = None
+    number: int | None = None
     for segment in reversed(numbers):
-        if begins is not None:
-            later[segment] = begins
-        with open(os.path.join(path, segment_name(segment)), "rb") as file:
-            first = decode_line(file.readline(), seed(id, segment))
-        if first is not None and first[1] == Kind.SEGMENT:
-            begins = first[0]
+        if number is not None:
+            later[segment] = number
+        number = found.get(segment, number)
     return later
 
 

@@ -71,6 +71,9 @@ class Settings:
     """The most that `code="all"` captures of untracked files in all."""
     secret_files: tuple[str, ...] = SECRET_FILES
     """Names of untracked files that are never captured (patterns of `fnmatch`)."""
+    dvc_running: bool | None = None
+    """Whether `dvc exp show` displays experiments as running: all of them (True), none (False), or the first 64 that
+    are open. It takes a `.dvc` folder; an experiment appears after a second, and so do its metrics."""
 
 
 @frozen

@@ -61,8 +61,8 @@ async def test_later_changes_build_on_earlier_ones(repository: aexp.Repository) 
     assert experiment.record.params["seed"] == 1
 
 
-async def test_a_change_survives_the_death_of_the_program(repo_path: Path) -> None:
-    """An experiment that was killed is recovered, or goes on, with its changed files."""
+def leave_two(path: Path) -> None:
+    """Leave two experiments of a killed program."""
     script = (
         "import asyncio, os, aexp\n"
         "async def main():\n"
@@ -73,7 +73,12 @@ async def test_a_change_survives_the_death_of_the_program(repo_path: Path) -> No
         "        os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )
-    assert subprocess.run([sys.executable, "-c", script], cwd=repo_path, check=False).returncode == -9
+    assert subprocess.run([sys.executable, "-c", script], cwd=path, check=False).returncode == -9
+
+
+async def test_a_change_survives_the_death_of_the_program(repo_path: Path) -> None:
+    """An experiment that was killed is recovered, or goes on, with its changed files."""
+    leave_two(repo_path)
     async with aexp.Repository(repo_path) as repository:
         resumed = await repository.resume("a")
         await resumed.set_params(overrides=["train.epochs=11"])
