@@ -7,7 +7,13 @@ async with aexp.Repository(".") as repository:
 """
 
 from . import errors as errors
+from ._applied import Applied as Applied
+from ._applied import Undone as Undone
 from ._beginning import init as init
+from ._comparison import Change as Change
+from ._comparison import Comparison as Comparison
+from ._comparison import FileChange as FileChange
+from ._comparison import Side as Side
 from ._experiment import Experiment as Experiment
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
@@ -22,6 +28,8 @@ from ._values import Settings as Settings
 from ._values import Skipped as Skipped
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
+from .errors import ApplyPending as ApplyPending
+from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
 from .errors import ExperimentNotFound as ExperimentNotFound
 from .errors import ForkedError as ForkedError
@@ -36,6 +44,7 @@ from .errors import JournalFailed as JournalFailed
 from .errors import MissingExtra as MissingExtra
 from .errors import NameTaken as NameTaken
 from .errors import NoBaseline as NoBaseline
+from .errors import NothingApplied as NothingApplied
 from .errors import NotOwner as NotOwner
 from .errors import QueueFull as QueueFull
 from .errors import ReadOnlyRepository as ReadOnlyRepository
@@ -50,11 +59,17 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AexpError",
     "AmbiguousName",
+    "Applied",
+    "ApplyPending",
+    "Change",
     "Code",
+    "Comparison",
+    "DirtyWorkspace",
     "DiskFull",
     "Experiment",
     "ExperimentNotFound",
     "Failure",
+    "FileChange",
     "ForkedError",
     "GitError",
     "GitNotFound",
@@ -69,6 +84,7 @@ __all__ = [
     "NameTaken",
     "NoBaseline",
     "NotOwner",
+    "NothingApplied",
     "QueueFull",
     "ReadOnlyRepository",
     "Record",
@@ -78,10 +94,12 @@ __all__ = [
     "RepositoryNotFound",
     "Series",
     "Settings",
+    "Side",
     "Skipped",
     "State",
     "Status",
     "TooManyOpenFiles",
+    "Undone",
     "UnsafePath",
     "UnsupportedRepository",
     "__version__",
