@@ -71,11 +71,14 @@ class Gatherer:
     """The files and folders that were asked for by name; None for all."""
 
     def gather(self, ground: Beneath, ours: Collection[str]) -> Wish:
-        """Return what shall stand where; *ours* are paths that earlier applies wrote."""
+        """Return what shall stand where; *ours* are paths that earlier applies wrote or removed."""
         wish, links = self._differing()
         for path in ours:
-            if path not in wish.wanted and self.entry(self.tree, path) is None:
-                wish.wanted[path] = None
+            entry = None if path in wish.wanted else self.entry(self.tree, path)
+            if entry is not None and entry.mode not in (FOLDER, GITLINK):  # HEAD has it, too
+                wish.head[path] = wish.wanted[path] = Blob(entry.mode, entry.id)
+            else:
+                wish.wanted.setdefault(path, None)
         self._choose(wish)
         self._check(wish)
         self._leave(wish, links, ground)

@@ -69,7 +69,7 @@ def apply(
         with translating(handle.worktree), Beneath(handle.worktree or "") as ground:
             gatherer = Gatherer(handle, read_tree, tree, order.habits, paths)
             ours = _written_before(shelf)
-            wish = gatherer.gather(ground, [path for path, step in ours.items() if step.after is not None])
+            wish = gatherer.gather(ground, ours)
             caches = gather_data(gatherer, wish, ground, home)
             around = _look(handle, wish, caches, ours, ground)
             decision = decide(wish, around.seen, filemode=order.habits.filemode)
