@@ -12,7 +12,7 @@ from attrs import frozen
 from . import _sessions
 from ._applied import Undone
 from ._beneath import Beneath
-from ._files import Breath, lock, make_folders, move_folder, read, sync_folder, translating, write_new
+from ._files import Breath, lock, make_folders, move_folder, read, remove, sync_folder, translating, write_new
 from ._formats.plan import Plan, Step, decode_plan, encode_plan
 from ._git import Handle
 from ._layout import ROOT
@@ -98,7 +98,6 @@ def shelf(handle: Handle, name: str = "") -> Iterator[Shelf]:
     folder = os.path.join(root, PLACE)
     with translating(folder):
         make_folders(folder)
-        _sessions.check_format(root, os.path.join(folder, f"format.{os.getpid()}"))
         path = os.path.join(folder, "lock")
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
         held, end = lock(path), time.monotonic() + _PATIENCE
@@ -108,6 +107,8 @@ def shelf(handle: Handle, name: str = "") -> Iterator[Shelf]:
             time.sleep(0.02)
             held = lock(path)
         try:
+            remove(f"{folder}/format{_HALF}")  # what a killed process left
+            _sessions.check_format(root, f"{folder}/format{_HALF}")
             worktree = os.path.relpath(os.path.realpath(handle.repo.path), handle.common)
             yield Shelf(folder, worktree, _sweep(handle.common, folder, worktree))
         finally:
@@ -187,7 +188,7 @@ def _put_back(mark: Mark, ground: Beneath) -> None:
     plan, breath = mark.plan, Breath()
     for number, step in enumerate(plan.steps):
         breath()
-        if step.before is None:
+        if step.before is None and ground.kind(step.path) != "folder":  # the folder that is there again, or still
             ground.remove(step.path)
         ground.remove(f"{step.path.rpartition('/')[0]}/{mark.scratch(number)}".lstrip("/"))
     for path in reversed(plan.made):
