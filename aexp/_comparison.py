@@ -1,7 +1,6 @@
 """What two experiments, or any two commits, differ in: the values that `compare()` returns."""
 
 from collections.abc import Mapping
-from math import isnan
 from typing import Any, Literal
 
 from attrs import field, frozen
@@ -109,7 +108,7 @@ def _is_number(value: object) -> bool:
 def _same(old: Any, new: Any) -> bool:
     """Say whether two values are equal to a reader: 1 and 1.0 are, NaN and NaN are, 1 and true are not."""
     if _is_number(old) and _is_number(new):
-        return bool(old == new or (isnan(old) and isnan(new)))
+        return bool(old == new or (old != old and new != new))
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(map(_same, old, new))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
