@@ -1,6 +1,7 @@
 """Comparing two commits, be they experiments or not: their parameters, metrics and files."""
 
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from ._comparison import Comparison, FileChange, Side, changes, flat_params
@@ -37,16 +38,15 @@ def find_commit(handle: Handle, name: str) -> tuple[str, str, str]:
     return ref.rpartition("/")[2], ref, rev
 
 
-def tree_differences(handle: Handle, old: str, new: str) -> list[Difference]:
-    """Return every path in which two trees or commits differ.
+def tree_differences(handle: Handle, old: str, new: str) -> Iterator[Difference]:
+    """Yield every path in which two trees or commits differ, sorted by their bytes.
 
     By `git`, which skips equal folders by their id and keeps the interpreter free.
     """
-    breath, found = Breath(), []
+    breath = Breath()
     for each in parse_differences(run(handle, "diff-tree", "-r", "-z", "--raw", "--no-renames", old, new)):
         breath()
-        found.append(each)
-    return found
+        yield each
 
 
 def compare(library: Pipelines, left: str, right: str, folder: str, patch: bool) -> Comparison:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -24,6 +24,8 @@ KEPT_FOR: Final = 15 * 86400
 _PATIENCE: Final = 5.0
 """Seconds that an apply waits for another one."""
 _HALF: Final = ".making"
+_GONE: Final = ".gone"
+_EDITED: Final = "edited-"
 
 
 @frozen(eq=False)
@@ -116,33 +118,45 @@ def shelf(handle: Handle, name: str = "") -> Iterator[Shelf]:
 
 
 def _sweep(common: str, folder: str, worktree: str) -> list[Mark]:
-    """Return the marks of *worktree*; remove what never became one, and the old ones but for the last of each work tree."""
+    """Return the marks of *worktree*; remove what never became one, and what is old but for the last of each work tree."""
     marks: dict[str, list[Mark]] = {}
+    oldest = time.time() - KEPT_FOR
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
-        if name.endswith((_HALF, ".gone")):
+        if name.endswith((_HALF, _GONE)) or (name.startswith(_EDITED) and os.stat(path).st_mtime < oldest):
             shutil.rmtree(path, ignore_errors=True)
         elif name.isdigit():
-            try:
-                plan = decode_plan(read(f"{path}/plan").splitlines())
-            except (OSError, ValueError) as error:
-                raise GitError(
-                    "read what an apply kept", f"{path} is damaged: {error}; what it kept is there"
-                ) from error
-            marks.setdefault(plan.worktree, []).append(Mark(path, plan))
-    oldest = time.time_ns() - KEPT_FOR * 10**9
+            mark = Mark(path, _read_plan(path))
+            marks.setdefault(mark.plan.worktree, []).append(mark)
     for place, found in marks.items():
         gone = not os.path.isdir(os.path.join(common, place))
         for mark in list(found if gone else found[:-1]):
-            if int(os.path.basename(mark.path)) < oldest:
-                _drop(mark)
+            if int(os.path.basename(mark.path)) < oldest * 1e9:
+                drop(mark)
                 found.remove(mark)
     return marks.get(worktree, [])
 
 
-def _drop(mark: Mark) -> None:
-    os.rename(mark.path, f"{mark.path}.gone")  # a half-removed folder must not look like a mark
-    shutil.rmtree(f"{mark.path}.gone", ignore_errors=True)
+def _read_plan(path: str) -> Plan:
+    try:
+        return decode_plan(_one_by_one(read(f"{path}/plan").splitlines()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GitError(
+            "read what an apply kept", f"{path} is damaged ({error}); what was replaced is there; move it away to go on"
+        ) from error
+
+
+def _one_by_one(lines: Iterable[bytes]) -> Iterator[bytes]:
+    breath = Breath()
+    for line in lines:
+        breath()
+        yield line
+
+
+def drop(mark: Mark) -> None:
+    """Forget *mark*, and what it keeps."""
+    os.rename(mark.path, f"{mark.path}{_GONE}")  # a half-removed folder must not look like a mark
+    shutil.rmtree(f"{mark.path}{_GONE}", ignore_errors=True)
 
 
 def undo(handle: Handle, *, force: bool = False) -> Undone:
@@ -172,14 +186,14 @@ def take_back(mark: Mark, ground: Beneath, *, force: bool = False) -> Undone:
         if any(part.casefold() == ".git" for part in path.split("/")):
             raise UnsafePath(path, "a repository stands where files are to come back; move it away")
     mark.set("undoing")
-    aside = f"{os.path.dirname(mark.path)}/edited-{os.path.basename(mark.path)}" if edited else None
+    aside = f"{os.path.dirname(mark.path)}/{_EDITED}{os.path.basename(mark.path)}" if edited else None
     if aside is not None:
         os.makedirs(aside, mode=0o700, exist_ok=True)
         for path in edited:
             ground.take(path, os.path.join(aside, f"{len(os.listdir(aside)):06d}-{os.path.basename(path)}"[:200]))
         sync_folder(aside)
     _put_back(mark, ground)
-    _drop(mark)
+    drop(mark)
     restored = tuple(step.path for step in plan.steps)
     return Undone(name=plan.name, rev=plan.rev, restored=restored, kept=aside)
 
@@ -237,6 +251,11 @@ def is_after(step: Step, ground: Beneath) -> bool:
     if kind == "link":
         return ground.target(step.path) == step.after.text
     return ground.digest(step.path, "sha1") == (step.after.text, step.after.size)
+
+
+def is_ours(step: Step, ground: Beneath) -> bool:
+    """Say whether at the path of *step* stands what it put there."""
+    return step.after is not None and ground.kind(step.path) is not None and is_after(step, ground)
 
 
 def _is_before(mark: Mark, number: int, step: Step, ground: Beneath) -> bool:

@@ -13,9 +13,11 @@ from ._differences import tree_differences
 from ._files import Breath
 from ._formats.gitobjects import FOLDER, GITLINK, SYMLINK, Entry
 from ._formats.params import load_params
+from ._formats.plan import Step
 from ._formats.status import parse_status
 from ._git import Handle, read_object, resolve_commit, run, settings_of
 from ._names import guard, leads_out, work_tree_fault
+from ._undo import is_ours
 from ._values import Skipped
 from .errors import InvalidParams, NoBaseline, UnsafePath
 
@@ -60,8 +62,8 @@ def habits_of(handle: Handle) -> Habits:
 
 
 @frozen(eq=False)
-class Gatherer:
-    """Gathers what is to stand in the work tree for it to be the experiment's, whose tree is *tree*."""
+class Target:
+    """What the work tree is to become: the experiment's tree, as far as *paths* ask for it."""
 
     handle: Handle
     read_tree: ReadTree
@@ -70,15 +72,17 @@ class Gatherer:
     paths: Collection[str] | None
     """The files and folders that were asked for by name; None for all."""
 
-    def gather(self, ground: Beneath, ours: Collection[str]) -> Wish:
-        """Return what shall stand where; *ours* are paths that earlier applies wrote or removed."""
+    def gather(self, ground: Beneath, ours: Mapping[str, Step]) -> Wish:
+        """Return what shall stand where; *ours* are the last steps of earlier applies, whose files go if they are unchanged."""
         wish, links = self._differing()
-        for path in ours:
-            entry = None if path in wish.wanted else self.entry(self.tree, path)
+        for path, step in ours.items():
+            if path in wish.wanted:
+                continue
+            entry = self.entry(self.tree, path)
             if entry is not None and entry.mode not in (FOLDER, GITLINK):  # HEAD has it, too
                 wish.head[path] = wish.wanted[path] = Blob(entry.mode, entry.id)
-            else:
-                wish.wanted.setdefault(path, None)
+            elif is_ours(step, ground):
+                wish.wanted[path] = None
         self._choose(wish)
         self._check(wish)
         self._leave(wish, links, ground)
@@ -87,9 +91,7 @@ class Gatherer:
     def _differing(self) -> tuple[Wish, set[str]]:
         """Return every path in which the experiment, HEAD and the work tree are not all equal, and which are submodules."""
         wish, links = Wish(), set[str]()
-        breath = Breath()
         for each in tree_differences(self.handle, self._head(), self.tree):
-            breath()
             path = os.fsdecode(each.path)
             if path in wish.wanted:
                 raise UnsafePath(path, "it stands twice in the experiment's tree")
@@ -211,7 +213,7 @@ class Gatherer:
 # ---- data ----
 
 
-def gather_data(gatherer: Gatherer, wish: Wish, ground: Beneath, home: Mapping[str, str]) -> dict[str, DataCache]:
+def gather_data(target: Target, wish: Wish, ground: Beneath, home: Mapping[str, str]) -> dict[str, DataCache]:
     """Add to *wish* the data of every `.dvc` file and dvc.lock that is to be written; return the cache that each is in.
 
     Data that such a file already speaks of in the work tree is left as it is. *home* is the environment.
@@ -222,35 +224,35 @@ def gather_data(gatherer: Gatherer, wish: Wish, ground: Beneath, home: Mapping[s
         if not isinstance(wanted, Blob) or wanted.mode == SYMLINK:
             continue
         try:
-            new = _outs(gatherer, path, read_object(gatherer.handle, wanted.id)[1])
+            new = _outs(target, path, read_object(target.handle, wanted.id)[1])
         except InvalidParams as error:
             wish.skipped.append(Skipped(path, f"its data: {error.reason}"))
             continue
         try:
-            old = _outs(gatherer, path, ground.read(path) if ground.kind(path) == "file" else b"")
+            old = _outs(target, path, ground.read(path) if ground.kind(path) == "file" else b"")
         except InvalidParams:
             old = {}
         root = next((each for each in (*reversed(parents(path)), "") if ground.kind(f"{each}/.dvc".lstrip("/"))), "")
         cache = cache_of(os.path.join(ground.top, root), home)
         for out in new.values():
             before = old.get(out.path)
-            if before is None or before.md5 != out.md5:
-                for place, data in _files(gatherer, wish, out, before, cache):
+            if before is None or before.md5 != out.md5 or ground.kind(out.path) is None:
+                for place, data in _files(target, wish, out, before, cache):
                     wish.wanted[place] = data
                     caches[place] = cache
     return caches
 
 
-def _outs(gatherer: Gatherer, path: str, content: bytes) -> dict[str, Out]:
+def _outs(target: Target, path: str, content: bytes) -> dict[str, Out]:
     pipeline: Mapping[str, Any] = {}
     if path.endswith("dvc.lock"):
-        entry = gatherer.entry(gatherer.tree, f"{path.removesuffix('lock')}yaml")
-        pipeline = load_params(read_object(gatherer.handle, entry.id)[1], "dvc.yaml") if entry else {}
+        entry = target.entry(target.tree, f"{path.removesuffix('lock')}yaml")
+        pipeline = load_params(read_object(target.handle, entry.id)[1], "dvc.yaml") if entry else {}
     return {out.path: out for out in outs_of(path, load_params(content, f"{path}.yaml"), pipeline)}
 
 
 def _files(
-    gatherer: Gatherer, wish: Wish, out: Out, before: Out | None, cache: DataCache
+    target: Target, wish: Wish, out: Out, before: Out | None, cache: DataCache
 ) -> Iterator[tuple[str, Data | None]]:
     """Yield what shall stand where for *out*; files of the folder *before* that are no longer in it go."""
     if "://" in out.path or out.path.startswith(("/", "../")) or out.path == "..":
@@ -270,9 +272,9 @@ def _files(
         files = {f"{out.path}/{path}": None for path in old or {}}
         files |= {f"{out.path}/{path}": Data(md5) for path, md5 in manifest.items()}
     for path, data in files.items():
-        if path in wish.wanted or gatherer.entry(gatherer.tree, path) is not None:
+        if path in wish.wanted or target.entry(target.tree, path) is not None:
             continue  # it is in Git, too
-        reason = gatherer.refusal(path)
+        reason = target.refusal(path)
         if reason is not None:
             wish.skipped.append(Skipped(path, reason))
         else:

@@ -18,8 +18,8 @@ from ._formats.gitobjects import SYMLINK, Kind, object_id
 from ._formats.plan import Content, Plan, Step
 from ._formats.status import quoted
 from ._git import Handle, read_object, resolve_commit, run
-from ._undo import Mark, Shelf, is_after, take_back
-from ._wishes import Gatherer, Habits, ReadTree, gather_data, habits_of
+from ._undo import Mark, Shelf, drop, is_ours, take_back
+from ._wishes import Target, Habits, ReadTree, gather_data, habits_of
 from .errors import DirtyWorkspace, UnsafePath
 
 _INDEX = ("-c", "core.splitIndex=false", "-c", "core.sparseCheckout=false", "-c", "core.hooksPath=/dev/null")
@@ -67,10 +67,10 @@ def apply(
         tree = resolve_commit(handle, rev)[1]
         order = _Order(handle, called, rev, force, habits_of(handle))
         with translating(handle.worktree), Beneath(handle.worktree or "") as ground:
-            gatherer = Gatherer(handle, read_tree, tree, order.habits, paths)
+            target = Target(handle, read_tree, tree, order.habits, paths)
             ours = _written_before(shelf)
-            wish = gatherer.gather(ground, ours)
-            caches = gather_data(gatherer, wish, ground, home)
+            wish = target.gather(ground, ours)
+            caches = gather_data(target, wish, ground, home)
             around = _look(handle, wish, caches, ours, ground)
             decision = decide(wish, around.seen, filemode=order.habits.filemode)
             _refuse(order, wish, decision)
@@ -122,7 +122,7 @@ def _look(
             target = ground.target(path)
             id = object_id(Kind.BLOB, os.fsencode(target))
             linked = path in caches and target.startswith(f"{caches[path].folder}/")  # a link that DVC made
-            around.seen[path] = Seen("link", id=id, ours=linked or _is_ours(ours, path, "link", ground))
+            around.seen[path] = Seen("link", id=id, ours=linked or path in ours and is_ours(ours[path], ground))
         elif kind == "file":
             regular.append(path)
     ids = iter(_ids(handle, [path for path in regular if path not in caches]))
@@ -131,7 +131,7 @@ def _look(
         found = ground.stat(path)
         if found is None or not stat.S_ISREG(found.st_mode):
             raise DirtyWorkspace([path], "it is being changed by another program; try again")
-        executable, mine = bool(found.st_mode & 0o100), _is_ours(ours, path, "file", ground)
+        executable, mine = bool(found.st_mode & 0o100), path in ours and is_ours(ours[path], ground)
         if path in caches:
             around.seen[path] = Seen("file", executable, md5=ground.digest(path, "md5")[0], ours=mine)
             _consult(path, wish, around.seen[path], caches[path])
@@ -143,11 +143,6 @@ def _look(
             wish.missing.append(path)
             del wish.wanted[path]
     return around
-
-
-def _is_ours(ours: Mapping[str, Step], path: str, kind: str, ground: Beneath) -> bool:
-    step = ours.get(path)
-    return step is not None and step.after is not None and step.after.kind == kind and is_after(step, ground)
 
 
 def _consult(path: str, wish: Wish, seen: Seen, cache: DataCache) -> None:
@@ -309,6 +304,12 @@ def _keep(steps: Sequence[Step], precious: Collection[str], making: str, ground:
 
 def _change_or_take_back(mark: Mark, sources: Mapping[str, str], around: Surroundings, ground: Beneath) -> None:
     try:
+        for step in mark.plan.steps:
+            _check_unchanged(step, around, ground)
+    except DirtyWorkspace:
+        drop(mark)  # nothing was changed yet
+        raise
+    try:
         _change(mark, sources, around, ground)
         mark.set("done")
     except Exception as error:
@@ -323,14 +324,18 @@ def _change_or_take_back(mark: Mark, sources: Mapping[str, str], around: Surroun
         os.unlink(os.path.join(mark.path, "index"))
 
 
+def _check_unchanged(step: Step, around: Surroundings, ground: Beneath) -> None:
+    if around.signatures.get(step.path) != _signature(step.path, ground):
+        raise DirtyWorkspace([step.path], "another program is changing it; try again")
+
+
 def _change(mark: Mark, sources: Mapping[str, str], around: Surroundings, ground: Beneath) -> None:
     """Change the work tree: what goes first, then what comes; a file that is replaced is there at every moment."""
     plan, breath = mark.plan, Breath()
     for step in plan.steps:
         breath()
-        if around.signatures.get(step.path) != _signature(step.path, ground):
-            raise DirtyWorkspace([step.path], "another program is changing it; try again")
         if step.after is None:
+            _check_unchanged(step, around, ground)
             ground.remove(step.path)
     for folder, _ in reversed(plan.removed):
         ground.remove_folder(folder)
@@ -344,6 +349,7 @@ def _change(mark: Mark, sources: Mapping[str, str], around: Surroundings, ground
         if step.before is None:
             ground.put_new(source, step.path, mark.scratch(number))
         else:
+            _check_unchanged(step, around, ground)
             ground.put(source, step.path, mark.scratch(number))
 
 

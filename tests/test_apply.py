@@ -52,7 +52,9 @@ async def made(path: Path, git: Git, name: str = "it", **files: str) -> aexp.Rec
     return experiment.record
 
 
-async def test_apply_makes_the_work_tree_the_experiments(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
+async def test_apply_makes_the_work_tree_the_experiments(
+    repository: aexp.Repository, repo_path: Path, git: Git
+) -> None:
     """Files it changed, added and removed are so afterwards; HEAD, the branch and the index are as they were."""
     (repo_path / "data" / "notes.txt").unlink()
     record = await made(repo_path, git, train_py="lr = 0.2\n", new__deep_py="x = 1\n")
@@ -213,6 +215,38 @@ async def test_one_experiment_after_the_other(repository: aexp.Repository, repo_
     with pytest.raises(aexp.NothingApplied) as nothing:
         await repository.undo_apply()
     assert isinstance(nothing.value, LookupError)
+
+
+async def test_a_file_at_the_place_of_an_applied_one_stays(
+    repository: aexp.Repository, repo_path: Path, git: Git
+) -> None:
+    """A file of the first experiment that was edited, and is in neither HEAD nor the second one, is the user's now."""
+    await made(repo_path, git, "one", only_one="1\n", also_one="1\n")
+    await made(repo_path, git, "two", train_py="lr = 2\n")
+    await repository.apply("one")
+    write(repo_path / "only_one", "mine\n")
+
+    applied = await repository.apply("two")
+
+    assert "also_one" in applied.removed
+    assert (repo_path / "only_one").read_text() == "mine\n"
+
+
+async def test_a_branch_without_a_commit(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
+    """Where HEAD has no commit yet, an experiment is applied to what is there: untracked files are not overwritten."""
+    await made(repo_path, git, train_py="lr = 0.2\n")
+    git("checkout", "--quiet", "--orphan", "empty", cwd=repo_path)
+    git("rm", "-rfq", "--cached", ".", cwd=repo_path)
+    before = everything(repo_path)
+
+    with pytest.raises(aexp.DirtyWorkspace) as told:
+        await repository.apply("it")
+
+    assert told.value.paths == ("train.py",)
+    await repository.apply("it", force=True)
+    assert (repo_path / "train.py").read_text() == "lr = 0.2\n"
+    await repository.undo_apply()
+    assert everything(repo_path) == before
 
 
 async def test_applying_twice_changes_nothing_more(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
@@ -379,7 +413,9 @@ async def test_a_sparse_checkout_stays_sparse(repository: aexp.Repository, repo_
     assert git("status", "--porcelain", cwd=repo_path) == ""
 
 
-async def test_submodules_are_left_alone(repository: aexp.Repository, repo_path: Path, git: Git, tmp_path: Path) -> None:
+async def test_submodules_are_left_alone(
+    repository: aexp.Repository, repo_path: Path, git: Git, tmp_path: Path
+) -> None:
     """A submodule that differs is reported, not touched; nor is anything written into a repository inside."""
     other = tmp_path / "other"
     git("clone", "--quiet", repo_path, other, cwd=tmp_path)
@@ -397,10 +433,8 @@ async def test_submodules_are_left_alone(repository: aexp.Repository, repo_path:
     assert (repo_path / "train.py").read_text() == "lr = 0.2\n"
 
 
-async def test_two_applies_do_not_run_at_once(
-    repository: aexp.Repository, repo_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While another process applies, apply and undo wait for it, and give up after a while."""
+async def test_two_applies_do_not_run_at_once(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
+    """While another process applies, apply and undo wait for it."""
     await made(repo_path, git, train_py="lr = 0.2\n")
     await repository.apply("it")
     with (repo_path / ".git" / "aexp" / "applied" / "lock").open("w") as lock:
@@ -410,6 +444,12 @@ async def test_two_applies_do_not_run_at_once(
         assert not task.done()
     await task
 
+
+@pytest.mark.slow
+async def test_an_apply_that_does_not_end_is_told(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
+    """After five seconds of waiting for another process, apply raises `ApplyPending`."""
+    await made(repo_path, git, train_py="lr = 0.2\n")
+    await repository.apply("it")
     with (repo_path / ".git" / "aexp" / "applied" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(aexp.ApplyPending) as told:

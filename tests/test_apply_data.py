@@ -63,7 +63,11 @@ def project(repo_path: Path, git: Git) -> Path:
     """A repository with a cache of DVC, and a model that it tracks."""
     (repo_path / ".dvc").mkdir()
     one = cached(repo_path, b"one")
-    files = {".dvc/.gitignore": "/cache\n/tmp\n/config.local\n", ".dvc/config": "", ".gitignore": "/model\n/set\n/out?\n"}
+    files = {
+        ".dvc/.gitignore": "/cache\n/tmp\n/config.local\n",
+        ".dvc/config": "",
+        ".gitignore": "/model\n/set\n/out?\n",
+    }
     commit(repo_path, git, {**files, "model.dvc": tracked("model", one)})
     (repo_path / "model").write_bytes(b"one")
     return repo_path
@@ -252,7 +256,14 @@ async def test_data_that_belongs_elsewhere_is_left_alone(project: Path, git: Git
     async with aexp.Repository(project) as repository:
         applied = await repository.apply("it")
     paths = {each.path for each in applied.skipped}
-    assert paths == {"../x", str(tmp_path / "x"), "s3://bucket/x", ".dvc/config.local", "out5/.gitattributes", "out6.dvc"}
+    assert paths == {
+        "../x",
+        str(tmp_path / "x"),
+        "s3://bucket/x",
+        ".dvc/config.local",
+        "out5/.gitattributes",
+        "out6.dvc",
+    }
     assert "out5/a" in applied.written
     assert not (tmp_path / "x").exists()
     assert not (project / ".dvc" / "config.local").exists()
@@ -260,7 +271,9 @@ async def test_data_that_belongs_elsewhere_is_left_alone(project: Path, git: Git
 
 async def test_a_git_folder_as_data_is_refused(project: Path, git: Git) -> None:
     """A `.dvc` file whose data would stand in `.git` raises `UnsafePath`."""
-    commit(project, git, {"out1.dvc": tracked(".git/hooks/post-checkout", cached(project, b"evil"))}, as_experiment="it")
+    commit(
+        project, git, {"out1.dvc": tracked(".git/hooks/post-checkout", cached(project, b"evil"))}, as_experiment="it"
+    )
     async with aexp.Repository(project) as repository:
         with pytest.raises(aexp.UnsafePath):
             await repository.apply("it")
@@ -271,7 +284,9 @@ async def test_a_git_folder_as_data_is_refused(project: Path, git: Git) -> None:
 
 def dvc(path: Path, *arguments: str) -> str:
     """Run `dvc` there."""
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

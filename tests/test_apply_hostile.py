@@ -50,14 +50,27 @@ def with_files(path: Path, git: Git, files: Mapping[str, str | tuple[str, str]],
 
     def run(*arguments: str, input: str | None = None) -> str:
         done = subprocess.run(
-            ["git", *arguments], cwd=path, env=os.environ | index, input=input, capture_output=True, text=True, check=True
+            ["git", *arguments],
+            cwd=path,
+            env=os.environ | index,
+            input=input,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return done.stdout.strip()
 
     run("read-tree", "HEAD")
     for file, what in files.items():
         mode, content = ("100644", what) if isinstance(what, str) else what
-        run("-c", "core.protectNTFS=false", "update-index", "--add", "--cacheinfo", f"{mode},{blob(path, content.encode())},{file}")
+        run(
+            "-c",
+            "core.protectNTFS=false",
+            "update-index",
+            "--add",
+            "--cacheinfo",
+            f"{mode},{blob(path, content.encode())},{file}",
+        )
     return experiment(path, git, run("write-tree"), name)
 
 
@@ -269,7 +282,9 @@ async def test_names_that_differ_in_case_only(repository: aexp.Repository, repo_
     assert (await repository.apply("evil")).written == ("Model", "model/a")
 
 
-async def test_an_object_that_is_missing_changes_nothing(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
+async def test_an_object_that_is_missing_changes_nothing(
+    repository: aexp.Repository, repo_path: Path, git: Git
+) -> None:
     """When an object of the experiment is lost, the error says so before anything is changed."""
     rev = with_files(repo_path, git, {"train.py": "theirs\n", "z.py": "lost\n"})
     id = git("rev-parse", f"{rev}:z.py", cwd=repo_path)

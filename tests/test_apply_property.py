@@ -33,14 +33,14 @@ entries = st.one_of(
 
 def without_clashes(found: dict[str, Any]) -> dict[str, Any]:
     """The same, without what stands below a file."""
-    return {
-        path: what for path, what in found.items() if not any(path.startswith(f"{other}/") for other in found)
-    }
+    return {path: what for path, what in found.items() if not any(path.startswith(f"{other}/") for other in found)}
 
 
 trees = st.dictionaries(st.sampled_from(NAMES), entries, max_size=7).map(without_clashes)
 deeds = st.lists(
-    st.tuples(st.sampled_from(("write", "write", "link", "delete", "folder", "add", "chmod")), st.sampled_from(NAMES), entries),
+    st.tuples(
+        st.sampled_from(("write", "write", "link", "delete", "folder", "add", "chmod")), st.sampled_from(NAMES), entries
+    ),
     max_size=6,
 )
 
@@ -170,7 +170,9 @@ async def story(path: Path, head: Tree, revs: list[tuple[str, Tree]], force: boo
     assert list((path / ".git" / "aexp" / "applied").iterdir()) == [path / ".git" / "aexp" / "applied" / "lock"]
 
 
-def check(path: Path, head: Tree, targets: list[Tree], done: list[tuple[str, str, tuple[int, bytes]]], force: bool) -> None:
+def check(
+    path: Path, head: Tree, targets: list[Tree], done: list[tuple[str, str, tuple[int, bytes]]], force: bool
+) -> None:
     """Set the scene, and tell the story."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)

@@ -27,11 +27,15 @@ async def saved(repository: aexp.Repository, name: str, params: dict[str, Any], 
 
 async def test_two_experiments(repository: aexp.Repository, repo_path: Path) -> None:
     """Changed, added and removed parameters, metrics and files are told, with differences; what is equal is not."""
-    one = await saved(repository, "one", {"lr": 0.1, "m": {"depth": 4, "kind": "a"}, "old": None, "same": [1, 2.0]}, loss=0.5, n=1)
+    one = await saved(
+        repository, "one", {"lr": 0.1, "m": {"depth": 4, "kind": "a"}, "old": None, "same": [1, 2.0]}, loss=0.5, n=1
+    )
     (repo_path / "train.py").write_text("lr = 0.2\n")
     (repo_path / "data" / "notes.txt").unlink()
     (repo_path / "new.py").write_text("x\n")
-    two = await saved(repository, "two", {"lr": 0.2, "m": {"depth": 6, "kind": "b"}, "new": 1, "same": [1.0, 2]}, loss=0.25, acc=1)
+    two = await saved(
+        repository, "two", {"lr": 0.2, "m": {"depth": 6, "kind": "b"}, "new": 1, "same": [1.0, 2]}, loss=0.25, acc=1
+    )
 
     found = await repository.compare("one", "two")
 
@@ -152,7 +156,9 @@ async def test_what_cannot_be_read_is_said(repository: aexp.Repository, repo_pat
     assert "params.yaml" in (found.right.damaged or "")
 
 
-async def test_what_is_neither_an_experiment_nor_a_commit(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
+async def test_what_is_neither_an_experiment_nor_a_commit(
+    repository: aexp.Repository, repo_path: Path, git: Git
+) -> None:
     """It is not found, on whichever side; a name on two baselines is ambiguous; an option is no name."""
     await saved(repository, "it", {}, loss=0.5)
     for pair in (("it", "nothing"), ("nothing", "it"), ("it", "--output=/tmp/x"), ("", "it")):
@@ -185,7 +191,9 @@ async def test_a_large_tree(repo_path: Path, git: Git) -> None:
         return git("commit-tree", git("write-tree", cwd=repo_path), "-p", "HEAD", "-m", "big", cwd=repo_path)
 
     one = commit()
-    text = text.replace(f"{blob}\tlib/7/7\n", f"{git('hash-object', '-w', '--stdin', cwd=repo_path, input='y')}\tlib/7/7\n")
+    text = text.replace(
+        f"{blob}\tlib/7/7\n", f"{git('hash-object', '-w', '--stdin', cwd=repo_path, input='y')}\tlib/7/7\n"
+    )
     two = commit()
     async with aexp.Repository(repo_path) as repository:
         begin = time.perf_counter()

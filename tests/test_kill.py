@@ -311,7 +311,9 @@ def work_tree(path: Path) -> dict[str, tuple[int, bytes]]:
         name = str(each.relative_to(path))
         if name.partition("/")[0] != ".git":
             mode = each.lstat().st_mode
-            content = os.fsencode(os.readlink(each)) if each.is_symlink() else b"" if each.is_dir() else each.read_bytes()
+            content = (
+                os.fsencode(os.readlink(each)) if each.is_symlink() else b"" if each.is_dir() else each.read_bytes()
+            )
             found[name] = (mode, content)
     return found
 
@@ -348,7 +350,12 @@ def dirty(repo_path: Path, killer: Path, git: Callable[..., str]) -> Path:
 
 
 def sweep(
-    story: str, template: Path, killer: Path, before: dict[str, tuple[int, bytes]], every: int, check: Callable[..., None]
+    story: str,
+    template: Path,
+    killer: Path,
+    before: dict[str, tuple[int, bytes]],
+    every: int,
+    check: Callable[..., None],
 ) -> int:
     """Tell *story* in copies of *template*, kill it at every *every*-th file operation, check, undo; count the kills."""
     died, at = 0, 1
