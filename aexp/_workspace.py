@@ -19,7 +19,7 @@ from ._formats.plan import Content, Plan, Step
 from ._formats.status import quoted
 from ._git import Handle, read_object, resolve_commit, run
 from ._undo import Mark, Shelf, drop, is_ours, take_back
-from ._wishes import Target, Habits, ReadTree, gather_data, habits_of
+from ._wishes import Habits, ReadTree, Target, gather_data, habits_of
 from .errors import DirtyWorkspace, UnsafePath
 
 _INDEX = ("-c", "core.splitIndex=false", "-c", "core.sparseCheckout=false", "-c", "core.hooksPath=/dev/null")
@@ -122,7 +122,7 @@ def _look(
             target = ground.target(path)
             id = object_id(Kind.BLOB, os.fsencode(target))
             linked = path in caches and target.startswith(f"{caches[path].folder}/")  # a link that DVC made
-            around.seen[path] = Seen("link", id=id, ours=linked or path in ours and is_ours(ours[path], ground))
+            around.seen[path] = Seen("link", id=id, ours=linked or (path in ours and is_ours(ours[path], ground)))
         elif kind == "file":
             regular.append(path)
     ids = iter(_ids(handle, [path for path in regular if path not in caches]))

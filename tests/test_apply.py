@@ -37,6 +37,11 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def contents(folder: str | Path) -> list[str]:
+    """The contents of the files in a folder, by name."""
+    return [each.read_text() for each in sorted(Path(folder).iterdir())]
+
+
 async def made(path: Path, git: Git, name: str = "it", **files: str) -> aexp.Record:
     """Save an experiment whose code differs by these files, and put the work tree back; `__` is a slash."""
     for key, text in files.items():
@@ -118,25 +123,35 @@ async def test_a_head_that_has_moved_on_gives_way(repository: aexp.Repository, r
     assert git("status", "--porcelain", "later.py", cwd=repo_path) == " D later.py"
 
 
-DIRT: dict[str, Callable[[Path, Git], str]] = {
-    "modified": lambda path, git: (write(path / "train.py", "mine\n"), "train.py")[1],
-    "staged": lambda path, git: (write(path / "train.py", "mine\n"), git("add", ".", cwd=path), "train.py")[2],
-    "elsewhere": lambda path, git: (write(path / "README.md", "mine\n"), "README.md")[1],
-    "untracked": lambda path, git: (write(path / "new.py", "mine\n"), "new.py")[1],
-    "ignored": lambda path, git: (
-        write(path / ".git/info/exclude", "new.py\n"),
-        write(path / "new.py", "mine\n"),
-        "new.py",
-    )[2],
-    "a folder": lambda path, git: (write(path / "new.py/inside", "mine\n"), "new.py/inside")[1],
-    "a link": lambda path, git: ((path / "new.py").symlink_to("train.py"), "new.py")[1],
-    "executable": lambda path, git: ((path / "train.py").chmod(0o755), "train.py")[1],
-    "staged, then deleted and another": lambda path, git: (
-        write(path / "new.py", "mine\n"),
-        git("add", ".", cwd=path),
-        write(path / "new.py", "mine, too\n"),
-        "new.py",
-    )[3],
+def staged(path: Path, git: Git) -> None:
+    """A change is staged."""
+    write(path / "train.py", "mine\n")
+    git("add", ".", cwd=path)
+
+
+def ignored(path: Path, git: Git) -> None:
+    """A file that Git ignores stands where the experiment has one."""
+    write(path / ".git/info/exclude", "new.py\n")
+    write(path / "new.py", "mine\n")
+
+
+def staged_twice(path: Path, git: Git) -> None:
+    """A new file is staged, and changed since."""
+    write(path / "new.py", "mine\n")
+    git("add", ".", cwd=path)
+    write(path / "new.py", "mine, too\n")
+
+
+DIRT: dict[str, tuple[str, Callable[[Path, Git], object]]] = {
+    "modified": ("train.py", lambda path, git: write(path / "train.py", "mine\n")),
+    "staged": ("train.py", staged),
+    "elsewhere": ("README.md", lambda path, git: write(path / "README.md", "mine\n")),
+    "untracked": ("new.py", lambda path, git: write(path / "new.py", "mine\n")),
+    "ignored": ("new.py", ignored),
+    "a folder": ("new.py/inside", lambda path, git: write(path / "new.py/inside", "mine\n")),
+    "a link": ("new.py", lambda path, git: os.symlink("train.py", path / "new.py")),
+    "executable": ("train.py", lambda path, git: os.chmod(path / "train.py", 0o755)),
+    "staged twice": ("new.py", staged_twice),
 }
 
 
@@ -146,7 +161,8 @@ async def test_what_is_in_no_commit_is_not_overwritten(
 ) -> None:
     """Apply raises `DirtyWorkspace` with the path and changes nothing; with force it keeps what undo then restores."""
     await made(repo_path, git, train_py="lr = 0.2\n", new_py="x = 1\n")
-    path = DIRT[kind](repo_path, git)
+    path, make_dirty = DIRT[kind]
+    make_dirty(repo_path, git)
     before, index = everything(repo_path), (repo_path / ".git" / "index").read_bytes()
 
     with pytest.raises(aexp.DirtyWorkspace) as told:
@@ -280,7 +296,7 @@ async def test_undo_does_not_overwrite_an_edit(repository: aexp.Repository, repo
     undone = await repository.undo_apply(force=True)
     assert everything(repo_path) == before
     assert undone.kept is not None
-    assert [each.read_text() for each in Path(undone.kept).iterdir()] == ["edited\n"]
+    assert contents(undone.kept) == ["edited\n"]
 
 
 async def test_undo_leaves_what_was_put_beside(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
@@ -339,8 +355,8 @@ async def test_modes_links_and_strange_names(repository: aexp.Repository, repo_p
     before = everything(repo_path)
     (repo_path / "train.py").chmod(0o755)
     (repo_path / "link").symlink_to("data/notes.txt")
-    strange = os.path.join(os.fsencode(repo_path), b"caf\xe9 \xff.txt")
-    Path(os.fsdecode(strange)).write_text("strange\n")
+    strange = repo_path / os.fsdecode(b"caf\xe9 \xff.txt")
+    strange.write_text("strange\n")
     await made(repo_path, git)
     assert everything(repo_path) == before
 
@@ -348,8 +364,8 @@ async def test_modes_links_and_strange_names(repository: aexp.Repository, repo_p
 
     assert (repo_path / "train.py").stat().st_mode & 0o777 == 0o755
     assert os.readlink(repo_path / "link") == "data/notes.txt"
-    assert Path(os.fsdecode(strange)).read_text() == "strange\n"
-    assert os.fsdecode(b"caf\xe9 \xff.txt") in applied.written
+    assert strange.read_text() == "strange\n"
+    assert strange.name in applied.written
     await repository.undo_apply()
     assert everything(repo_path) == before
 

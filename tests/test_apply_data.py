@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -330,13 +331,13 @@ async def test_it_does_what_dvc_exp_apply_does(repo_path: Path, git: Git, tmp_pa
     git("commit", "--quiet", "--message=later", cwd=repo_path)
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     for copy in (theirs, ours):
-        subprocess.run(["cp", "-a", repo_path, copy], check=True)
+        shutil.copytree(repo_path, copy, symlinks=True)
 
     dvc(theirs, "exp", "apply", "it")
     async with aexp.Repository(ours) as repository:
         applied = await repository.apply("it")
 
-    assert applied.missing == applied.skipped == ()
+    assert (applied.missing, applied.skipped) == ((), ())
     assert files_of(ours) == files_of(theirs)
     assert git("status", "--porcelain", cwd=ours) == git("status", "--porcelain", cwd=theirs)
     assert git("rev-parse", "HEAD", cwd=ours) == git("rev-parse", "HEAD", cwd=theirs)

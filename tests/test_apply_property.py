@@ -133,6 +133,14 @@ def check_applied(before: State, after: State, head: Tree, tree: Tree, skipped: 
     assert set(now) <= set(was) | set(tree)
 
 
+def check_refused(before: State, after: State, head: Tree, paths: tuple[str, ...], force: bool) -> None:
+    """Nothing has changed, and each path that is named is not as HEAD has it."""
+    assert not force
+    assert after == before
+    assert paths
+    assert all(seen(before)[each] != expected(head).get(each) for each in paths)
+
+
 async def story(path: Path, head: Tree, revs: list[tuple[str, Tree]], force: bool) -> None:
     """Apply one after the other, then undo all."""
     index = (path / ".git" / "index").read_bytes()
@@ -143,10 +151,7 @@ async def story(path: Path, head: Tree, revs: list[tuple[str, Tree]], force: boo
             try:
                 applied = await repository.apply(rev, force=force)
             except aexp.DirtyWorkspace as error:
-                assert not force
-                known = {**expected(head)}
-                assert all(seen(before)[each] != known.get(each) for each in error.paths)
-                assert state_of(path) == before
+                check_refused(before, state_of(path), head, error.paths, force)
                 continue
             if applied.undo is None:
                 assert state_of(path) == before

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -182,12 +181,11 @@ async def test_paths_that_are_no_utf8(repository: aexp.Repository, repo_path: Pa
 
 async def test_a_large_tree(repo_path: Path, git: Git) -> None:
     """Of a tree of 100,000 files only the folders that differ are looked at: far under a second, the loop alive."""
-    lines = [f"100644 {'%040x' % 1}\tlib/{number // 1000}/{number % 1000}" for number in range(100_000)]
     blob = git("hash-object", "-w", "--stdin", cwd=repo_path, input="x")
-    text = "\n".join(lines).replace("%040x" % 1, blob)
+    text = "\n".join(f"100644 {blob}\tlib/{number // 1000}/{number % 1000}" for number in range(100_000))
 
     def commit() -> str:
-        subprocess.run(["git", "update-index", "--index-info"], cwd=repo_path, input=text, text=True, check=True)
+        git("update-index", "--index-info", cwd=repo_path, input=text)
         return git("commit-tree", git("write-tree", cwd=repo_path), "-p", "HEAD", "-m", "big", cwd=repo_path)
 
     one = commit()
