@@ -210,7 +210,7 @@ def work_tree_fault(path: str) -> str | None:
 def guard(path: str, settings: Collection[str]) -> str | None:
     """Why a commit may bring a file to this path only when a person asks for it by name; None when it always may.
 
-    *settings* are the files and folders from which Git here takes settings or hooks.
+    *settings* are the files and folders, case folded, from which Git here takes settings or hooks.
     """
     bare = [_undisguised(segment) for segment in path.split("/")]
     if bare[-1] == ".gitattributes":
@@ -220,7 +220,8 @@ def guard(path: str, settings: Collection[str]) -> str | None:
     for parent, child in pairwise(bare):
         if parent == ".dvc" and (child.startswith("config") or child in ("tmp", "cache")):
             return "DVC keeps its settings and its own data there"
-    if any(path == each or path.startswith(f"{each}/") for each in settings):
+    folded = path.casefold()
+    if any(folded == each or folded.startswith(f"{each}/") for each in settings):
         return "Git takes settings or hooks from it here"
     return None
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -563,3 +564,29 @@ def test_the_loop_stays_alive_while_thousands_of_files_are_applied(repo_path: Pa
     stalls = asyncio.run(main())
     assert git("status", "--porcelain", cwd=repo_path) == ""
     assert max(stalls) < 0.25, stalls  # 20 ms on a quiet machine
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")
+async def test_a_work_tree_on_another_file_system(repo_path: Path, git: Git) -> None:
+    """Where files can be neither linked nor renamed into the Git directory they are copied, with modes and times."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        linked = Path(elsewhere) / "linked"
+        (repo_path / "data" / "notes.txt").unlink()
+        (repo_path / "link").symlink_to("train.py")
+        await made(repo_path, git, train_py="lr = 0.2\n", new__deep_py="x = 1\n")
+        git("worktree", "add", "--quiet", "-b", "other", linked, cwd=repo_path)
+        write(linked / "train.py", "mine\n")
+        (linked / "train.py").chmod(0o751)
+        (linked / "link").symlink_to("mine")
+        before, when = everything(linked), (linked / "train.py").stat().st_mtime_ns
+        async with aexp.Repository(linked) as repository:
+            with pytest.raises(aexp.DirtyWorkspace):
+                await repository.apply("it")
+            assert everything(linked) == before
+            await repository.apply("it", force=True)
+            assert (linked / "train.py").read_text() == "lr = 0.2\n"
+            assert os.readlink(linked / "link") == "train.py"
+            await repository.undo_apply()
+        assert everything(linked) == before
+        assert (linked / "train.py").stat().st_mtime_ns == when
+        git("worktree", "remove", "--force", linked, cwd=repo_path)
