@@ -1,7 +1,7 @@
 """What a work tree must hold to be an experiment's: gathered from Git, and for data from DVC's files; nothing is changed."""
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -216,7 +216,8 @@ class Target:
 def gather_data(target: Target, wish: Wish, ground: Beneath, home: Mapping[str, str]) -> dict[str, DataCache]:
     """Add to *wish* the data of every `.dvc` file and dvc.lock that is to be written; return the cache that each is in.
 
-    Data that such a file already speaks of in the work tree is left as it is. *home* is the environment.
+    Data that the file of HEAD and that of the work tree speak of in the same way is left as it is. *home* is the
+    environment.
     """
     caches: dict[str, DataCache] = {}
     for path in [path for path in wish.wanted if path.endswith(".dvc") or path.rpartition("/")[2] == "dvc.lock"]:
@@ -228,19 +229,26 @@ def gather_data(target: Target, wish: Wish, ground: Beneath, home: Mapping[str, 
         except InvalidParams as error:
             wish.skipped.append(Skipped(path, f"its data: {error.reason}"))
             continue
-        try:
-            old = _outs(target, path, ground.read(path) if ground.kind(path) == "file" else b"")
-        except InvalidParams:
-            old = {}
+        head = wish.head.get(path)
+        here = _outs_if_any(target, path, ground.read(path) if ground.kind(path) == "file" else b"")
+        there = {} if head is None else _outs_if_any(target, path, read_object(target.handle, head.id)[1])
         root = next((each for each in (*reversed(parents(path)), "") if ground.kind(f"{each}/.dvc".lstrip("/"))), "")
         cache = cache_of(os.path.join(ground.top, root), home)
         for out in new.values():
-            before = old.get(out.path)
-            if before is None or before.md5 != out.md5 or ground.kind(out.path) is None:
+            before = [outs[out.path] for outs in (here, there) if out.path in outs and outs[out.path].md5 != out.md5]
+            known = out.path in here and out.path in there
+            if before or not known or ground.kind(out.path) is None:
                 for place, data in _files(target, wish, out, before, cache):
                     wish.wanted[place] = data
                     caches[place] = cache
     return caches
+
+
+def _outs_if_any(target: Target, path: str, content: bytes) -> dict[str, Out]:
+    try:
+        return _outs(target, path, content)
+    except InvalidParams:
+        return {}
 
 
 def _outs(target: Target, path: str, content: bytes) -> dict[str, Out]:
@@ -252,7 +260,7 @@ def _outs(target: Target, path: str, content: bytes) -> dict[str, Out]:
 
 
 def _files(
-    target: Target, wish: Wish, out: Out, before: Out | None, cache: DataCache
+    target: Target, wish: Wish, out: Out, before: Sequence[Out], cache: DataCache
 ) -> Iterator[tuple[str, Data | None]]:
     """Yield what shall stand where for *out*; files of the folder *before* that are no longer in it go."""
     if "://" in out.path or out.path.startswith(("/", "../")) or out.path == "..":
@@ -268,8 +276,7 @@ def _files(
         if manifest is None:
             wish.missing.append(out.path)
             return
-        old = cache.manifest(before.md5) if before is not None else None
-        files = {f"{out.path}/{path}": None for path in old or {}}
+        files = {f"{out.path}/{path}": None for each in before for path in cache.manifest(each.md5) or {}}
         files |= {f"{out.path}/{path}": Data(md5) for path, md5 in manifest.items()}
     for path, data in files.items():
         if path in wish.wanted or target.entry(target.tree, path) is not None:

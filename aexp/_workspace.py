@@ -110,6 +110,10 @@ def _look(
             continue
         around.signatures[path] = _signature(path, ground)
         kind, wanted = ground.kind(path), wish.wanted[path]
+        if isinstance(wanted, Data) and kind != "file" and not caches[path].holds(wanted.md5):
+            wish.missing.append(path)  # so nothing may go to make room for it
+            wanted = wish.wanted[path] = None
+            kind = None
         if wanted is not None and kind is None and (blocker := ground.blocker(path)) is not None:
             wish.wanted.setdefault(blocker, None)
             waiting.append(blocker)

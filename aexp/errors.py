@@ -263,7 +263,7 @@ class DirtyWorkspace(AexpError, RuntimeError):
         paths: Collection[str],
         remedy: str = "commit or stash it, or pass force=True, which keeps it for undo_apply()",
     ) -> None:
-        self.paths = tuple(paths)
+        self.paths: tuple[str, ...] = tuple(paths)
         shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
         super().__init__(f"what is in no commit would be overwritten at {shown}; nothing was changed; {remedy}")
 

@@ -129,8 +129,38 @@ async def test_missing_data_is_reported(project: Path, git: Git) -> None:
         applied = await repository.apply("it")
         assert applied.missing == ("model", "out1", "out2", "out3/a")
         assert applied.written == ("model.dvc", "out1.dvc", "out2.dvc", "out3.dvc")
-    assert (project / "model").read_bytes() == b"mine, and in no cache"
-    assert not (project / "out1").exists()
+        assert (project / "model").read_bytes() == b"mine, and in no cache"
+        assert not (project / "out1").exists()
+        place.write_bytes(b"bad")
+        cached(project, b"1")
+        again = await repository.apply("it")
+        assert again.missing == ("model", "out2")
+        assert again.written == ("out1", "out3/a")
+    assert (project / "out1").read_bytes() == b"bad"
+
+
+async def test_nothing_makes_room_for_data_that_is_missing(project: Path, git: Git) -> None:
+    """A folder or a link at the place of data that the cache does not hold stays, with or without force."""
+    bad = cached(project, b"bad")
+    place = project / ".dvc/cache/files/md5" / bad[:2] / bad[2:]
+    place.chmod(0o644)
+    place.write_bytes(b"BAD")
+    files = {
+        "out1.dvc": tracked("out1", bad),
+        "out2.dvc": tracked("out2", md5(b"nowhere")),
+        "model.dvc": tracked("model", bad),
+    }
+    commit(project, git, files, as_experiment="it")
+    (project / "out1" / "deep").mkdir(parents=True)
+    (project / "out1" / "deep" / "mine").write_text("mine\n")
+    (project / "out2").symlink_to("out1")
+    async with aexp.Repository(project) as repository:
+        for force in (False, True):
+            applied = await repository.apply("it", force=force)
+            assert applied.missing == ("model", "out1", "out2")
+    assert (project / "out1" / "deep" / "mine").read_text() == "mine\n"
+    assert (project / "out2").is_symlink()
+    assert (project / "model").read_bytes() == b"one"
 
 
 async def test_data_that_is_in_no_cache_is_not_overwritten(project: Path, git: Git) -> None:
