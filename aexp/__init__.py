@@ -7,10 +7,16 @@ async with aexp.Repository(".") as repository:
 """
 
 from . import errors as errors
+from ._applied import Applied as Applied
+from ._applied import Undone as Undone
 from ._beginning import init as init
 from ._events import Event as Event
 from ._events import EventKind as EventKind
 from ._events import Running as Running
+from ._comparison import Change as Change
+from ._comparison import Comparison as Comparison
+from ._comparison import FileChange as FileChange
+from ._comparison import Side as Side
 from ._experiment import Experiment as Experiment
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
@@ -27,6 +33,8 @@ from ._values import Skipped as Skipped
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
 from .errors import CommandFailed as CommandFailed
+from .errors import ApplyPending as ApplyPending
+from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
 from .errors import ExperimentNotFound as ExperimentNotFound
 from .errors import ForkedError as ForkedError
@@ -41,6 +49,7 @@ from .errors import JournalFailed as JournalFailed
 from .errors import MissingExtra as MissingExtra
 from .errors import NameTaken as NameTaken
 from .errors import NoBaseline as NoBaseline
+from .errors import NothingApplied as NothingApplied
 from .errors import NotOwner as NotOwner
 from .errors import QueueFull as QueueFull
 from .errors import ReadOnlyRepository as ReadOnlyRepository
@@ -55,15 +64,21 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AexpError",
     "AmbiguousName",
+    "Applied",
+    "ApplyPending",
+    "Change",
     "Code",
     "CommandFailed",
     "CompletedProcess",
+    "Comparison",
+    "DirtyWorkspace",
     "DiskFull",
     "Event",
     "EventKind",
     "Experiment",
     "ExperimentNotFound",
     "Failure",
+    "FileChange",
     "ForkedError",
     "GitError",
     "GitNotFound",
@@ -78,6 +93,7 @@ __all__ = [
     "NameTaken",
     "NoBaseline",
     "NotOwner",
+    "NothingApplied",
     "QueueFull",
     "ReadOnlyRepository",
     "Record",
@@ -88,10 +104,12 @@ __all__ = [
     "Running",
     "Series",
     "Settings",
+    "Side",
     "Skipped",
     "State",
     "Status",
     "TooManyOpenFiles",
+    "Undone",
     "UnsafePath",
     "UnsupportedRepository",
     "__version__",

@@ -14,6 +14,9 @@ from attrs import evolve
 
 from . import _board, _joining, _machine, _recovery
 from ._desk import Desk, Options, options_of, parsed
+from . import _machine, _recovery
+from ._applying import Applying
+from ._desk import Desk, Options, options_of
 from ._experiment import Experiment
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
@@ -38,7 +41,7 @@ STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading, Watching):
+class Repository(Reading, Watching, Applying):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two

@@ -59,7 +59,7 @@ def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
         try:
             make_folders(os.path.dirname(path))
             make_folders(os.path.dirname(made))
-            _check_format(root, f"{made}.format")
+            check_format(root, f"{made}.format")
             os.mkdir(made)
             write_new(os.path.join(made, LOCK), json.dumps(about).encode() + b"\n")
             descriptor = lock(os.path.join(made, LOCK))
@@ -75,7 +75,7 @@ def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
     return Session(id, path, descriptor)
 
 
-def _check_format(root: str, temporary: str) -> None:
+def check_format(root: str, temporary: str) -> None:
     path = os.path.join(root, "format")
     try:
         found = read(path).decode(errors="replace").strip()

@@ -153,7 +153,7 @@ class Store:
         taken = snapshot(self.handle, mode, self.settings, self.session.path)
         try:
             objects: dict[bytes, tuple[Kind, bytes]] = {}
-            root = edit_tree(self._head_tree(), taken.edits, self._read_tree, _writer(objects)).hex()
+            root = edit_tree(self._head_tree(), taken.edits, self.read_tree, _writer(objects)).hex()
             code = Code(mode, root, root != tree, taken.skipped)
             if root != tree and (rev, root) not in self._anchored:
                 anchor = self._anchor_commit(rev, root, objects)
@@ -247,7 +247,7 @@ class Store:
         for path, mode, content in files:
             breath()
             edits[path] = None if content is None else (mode, write(Kind.BLOB, content))
-        root = edit_tree(bytes.fromhex(intent.tree), edits, self._read_tree, write, replace=(intent.folder,))
+        root = edit_tree(bytes.fromhex(intent.tree), edits, self.read_tree, write, replace=(intent.folder,))
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
@@ -352,7 +352,8 @@ class Store:
         """Delete the anchors of a session whose experiments have all ended."""
         _refs.delete_refs(self.handle, _refs.list_refs(self.handle, anchor_prefix(session)))
 
-    def _read_tree(self, id: bytes) -> dict[bytes, Entry]:
+    def read_tree(self, id: bytes) -> dict[bytes, Entry]:
+        """Return the entries of the tree *id*; those asked for last are remembered."""
         entries = self._trees.get(id)
         if entries is None:
             kind, content = _git.read_object(self.handle, id)

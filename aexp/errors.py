@@ -27,6 +27,9 @@ its message names the cause and the remedy.
     ├── InvalidParams            (ValueError)          parameters that cannot be kept
     ├── InvalidQuery             (ValueError)          a query that cannot be understood
     ├── MissingExtra             (ImportError)         an optional library is not installed
+    ├── DirtyWorkspace           (RuntimeError)        work would be overwritten that is not committed
+    ├── ApplyPending             (RuntimeError)        another apply or undo has not ended
+    ├── NothingApplied           (LookupError)         no apply that could be undone
     └── UnsafePath               (ValueError)          a path that leaves its place
 """
 
@@ -271,6 +274,41 @@ class MissingExtra(AexpError, ImportError):
         self.extra = extra
         self.library = library
         super().__init__(f"{library} is not installed; `pip install 'aexp[{extra}]'` brings it", name=library)
+
+
+class DirtyWorkspace(AexpError, RuntimeError):
+    """The files at `paths` hold what is in no commit, and would be overwritten; nothing was changed."""
+
+    def __init__(
+        self,
+        paths: Collection[str],
+        remedy: str = "commit or stash it, or pass force=True, which keeps it for undo_apply()",
+    ) -> None:
+        self.paths: tuple[str, ...] = tuple(paths)
+        shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
+        super().__init__(f"what is in no commit would be overwritten at {shown}; nothing was changed; {remedy}")
+
+
+class ApplyPending(AexpError, RuntimeError):
+    """The apply or undo of the experiment `name` has not ended: it is under way, or its process died in the middle."""
+
+    def __init__(self, name: str, *, alive: bool) -> None:
+        self.name = name
+        self.alive = alive
+        state, remedy = (
+            ("is under way in another process or thread", "try again when it has ended")
+            if alive
+            else ("was cut off in the middle", "`await repository.undo_apply()` brings back what was there before")
+        )
+        super().__init__(f"an apply{f' of {name!r}' if name else ''} {state}; {remedy}")
+
+
+class NothingApplied(AexpError, LookupError):
+    """No experiment was applied to the work tree at `path` that could be undone."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"nothing was applied to {path} that is not undone already; an apply is kept for 15 days")
 
 
 class UnsafePath(AexpError, ValueError):
