@@ -22,6 +22,7 @@ from ._values import Settings as Settings
 from ._values import Skipped as Skipped
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
+from .errors import BranchExists as BranchExists
 from .errors import DiskFull as DiskFull
 from .errors import ExperimentNotFound as ExperimentNotFound
 from .errors import ForkedError as ForkedError
@@ -50,6 +51,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AexpError",
     "AmbiguousName",
+    "BranchExists",
     "Code",
     "DiskFull",
     "Experiment",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ._desk import Desk
 from ._pipelines import Pipelines
 from ._store import Store
 from ._values import Settings, StrPath
@@ -22,6 +23,7 @@ class Access:
         self._settings = settings or Settings()
         self._reader: Worker[Pipelines] | None = None
         self._writer: Worker[Store] | None = None
+        self._desk: Desk | None = None
         self._process = 0
 
     async def _read(self, function: Callable[..., T], *arguments: Any) -> T:

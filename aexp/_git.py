@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,11 +17,22 @@ from ._files import translating
 from ._formats.experiment import Author
 from ._formats.gitobjects import Kind
 from ._machine import user
-from .errors import AexpError, GitError, GitNotFound, NoBaseline, RepositoryNotFound, UnsupportedRepository
+from .errors import (
+    AexpError,
+    DiskFull,
+    GitError,
+    GitNotFound,
+    InvalidName,
+    NoBaseline,
+    ReadOnlyRepository,
+    RepositoryNotFound,
+    UnsupportedRepository,
+)
 
 OLDEST: Final = (2, 31)
 """The oldest `git` whose `update-ref --stdin` and `status` do what is asked of them here."""
 
+_CONFIG: Final = ("core.preloadIndex=false", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=0")
 _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
 _KEPT_VARIABLES: Final = frozenset(
     {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
@@ -119,21 +130,16 @@ def run(
     input: bytes = b"",
     extra: Mapping[str, str] | None = None,
     folder: str | None = None,
+    config: Sequence[str] = (),
 ) -> bytes:
-    """Run `git` for the repository and return what it prints; raise `GitError` with its words when it fails."""
+    """Run `git` for the repository, with *config* (`key=value` each), and return what it prints.
+
+    Raises `GitError` with its words when it fails, `ReadOnlyRepository` or `DiskFull` when these say so.
+    """
     place = folder or handle.worktree or handle.common
     if not os.path.isdir(place):  # a linked worktree can be removed while its experiments go on
         place = handle.common
-    settings = (
-        "-c",
-        "core.preloadIndex=false",
-        "-c",
-        "core.fsmonitor=false",
-        "-c",
-        "gc.auto=0",
-        "-c",
-        "maintenance.auto=0",
-    )
+    settings = [word for setting in (*_CONFIG, *config) for word in ("-c", setting)]
     try:
         done = subprocess.run(
             ["git", *settings, *arguments],
@@ -147,10 +153,18 @@ def run(
     except FileNotFoundError:
         raise GitNotFound("none") from None
     if done.returncode:
-        raise GitError(
-            f"run `git {arguments[0]}`", done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
-        )
+        said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
+        raise _refusal(handle, f"run `git {arguments[0]}`", said)
     return done.stdout
+
+
+def _refusal(handle: Handle, action: str, said: str) -> AexpError:
+    """Return the error of ours that the words of `git` (in English, see `environment`) mean."""
+    if "Read-only file system" in said or "Permission denied" in said:
+        return ReadOnlyRepository(handle.common)
+    if "No space left on device" in said or "Disk quota exceeded" in said:
+        return DiskFull(handle.common)
+    return GitError(action, said)
 
 
 def identity(handle: Handle, variables: Mapping[str, str]) -> Author:
@@ -182,6 +196,37 @@ def resolve_commit(handle: Handle, spec: str) -> tuple[str, str]:
 def branch_or_tag(handle: Handle, name: str) -> str | None:
     """Return the branch or tag that is called *name*, as its full ref; None when there is none."""
     return next((ref for ref in (f"refs/heads/{name}", f"refs/tags/{name}") if read_ref(handle, ref)), None)
+
+
+def check_no_branch(handle: Handle, name: str) -> None:
+    """Raise `InvalidName` when a branch or tag has the *name* of an experiment to be."""
+    taken = branch_or_tag(handle, name)
+    if taken is not None:
+        raise InvalidName("an experiment", name, f"{taken} has it, and every Git command would find that first")
+
+
+def check_branch_name(handle: Handle, name: str) -> str:
+    """Return *name* if a branch can be called so; raise `InvalidName` with what Git says otherwise."""
+    try:
+        if run(handle, "check-ref-format", "--branch", name) == f"{name}\n".encode():
+            return name
+    except (ValueError, GitError):  # a NUL, which no argument can hold
+        pass
+    raise InvalidName("a branch", name, "Git allows no such branch; letters, digits, `-`, `_`, `.` and `/` are safe")
+
+
+def head(handle: Handle) -> str:
+    """Return what HEAD holds: the full ref of a branch, or a rev."""
+    return str(handle.repo.lookup_reference("HEAD").target)
+
+
+def has_object(handle: Handle, rev: str) -> bool:
+    """Say whether the object *rev* is there and can be read."""
+    try:
+        read_object(handle, rev)
+    except (GitError, ValueError):  # "" where a ref is damaged
+        return False
+    return True
 
 
 def read_ref(handle: Handle, ref: str) -> str | None:

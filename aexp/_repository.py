@@ -13,6 +13,7 @@ import anyio
 from attrs import evolve
 
 from . import _machine, _recovery
+from ._changing import Changing
 from ._desk import Desk, Options, options_of
 from ._experiment import Experiment
 from ._formats.account import Account, begin
@@ -34,7 +35,7 @@ STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading):
+class Repository(Reading, Changing):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
@@ -43,7 +44,6 @@ class Repository(Reading):
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
         super().__init__(path, settings=settings)
-        self._desk: Desk | None = None
         self._turn: anyio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -292,6 +292,15 @@ def is_alive(common: str, id: str) -> bool:
     return False
 
 
+def opened_in(common: str, ref: str) -> str | None:
+    """Return the session, living or dead, in which the experiment of *ref* is open; None when it is in none."""
+    for id in names(common):
+        with suppress(OSError):  # it is being put away
+            if any(account.ref == ref for account in read_ledger(folder(common, id), id, salvage=True).open()):
+                return id
+    return None
+
+
 def folder(common: str, id: str, place: str = LIVE) -> str:
     """Return the folder of the session *id*."""
     return os.path.join(common, ROOT, place, id)
