@@ -9,6 +9,8 @@ async with aexp.Repository(".") as repository:
 from . import errors as errors
 from ._beginning import init as init
 from ._experiment import Experiment as Experiment
+from ._findings import Finding as Finding
+from ._findings import Maintenance as Maintenance
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
@@ -57,6 +59,7 @@ __all__ = [
     "Experiment",
     "ExperimentNotFound",
     "Failure",
+    "Finding",
     "ForkedError",
     "GitError",
     "GitNotFound",
@@ -67,6 +70,7 @@ __all__ = [
     "InvalidTransition",
     "JournalCorrupt",
     "JournalFailed",
+    "Maintenance",
     "MissingExtra",
     "NameTaken",
     "NoBaseline",

@@ -104,15 +104,17 @@ def _unsupported(path: str, reason: str) -> AexpError:
     return UnsupportedRepository(path, reason, "see `git status` there")
 
 
-def check_program() -> None:
-    """Raise `GitNotFound` unless a usable `git` is on the PATH."""
+def check_program() -> tuple[int, int]:
+    """Return the version of the `git` on the PATH; raise `GitNotFound` unless it is usable."""
     program = shutil.which("git")
     if program is None:
         raise GitNotFound("none")
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-    version = re.search(r"(\d+)\.(\d+)", said)
-    if version is None or (int(version[1]), int(version[2])) < OLDEST:
+    found = re.search(r"(\d+)\.(\d+)", said)
+    version = (0, 0) if found is None else (int(found[1]), int(found[2]))
+    if version < OLDEST:
         raise GitNotFound(said.strip() or program)
+    return version
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -131,8 +133,11 @@ def run(
     extra: Mapping[str, str] | None = None,
     folder: str | None = None,
     config: Sequence[str] = (),
+    niced: bool = False,
 ) -> bytes:
     """Run `git` for the repository, with *config* (`key=value` each), and return what it prints.
+
+    *niced* lets everybody else on the machine go first.
 
     Raises `GitError` with its words when it fails, `ReadOnlyRepository` or `DiskFull` when these say so.
     """
@@ -142,7 +147,7 @@ def run(
     settings = [word for setting in (*_CONFIG, *config) for word in ("-c", setting)]
     try:
         done = subprocess.run(
-            ["git", *settings, *arguments],
+            [*(("nice", "-n", "10") if niced else ()), "git", *settings, *arguments],
             cwd=place,
             input=input,
             capture_output=True,
@@ -218,6 +223,25 @@ def check_branch_name(handle: Handle, name: str) -> str:
 def head(handle: Handle) -> str:
     """Return what HEAD holds: the full ref of a branch, or a rev."""
     return str(handle.repo.lookup_reference("HEAD").target)
+
+
+def folder(handle: Handle) -> str:
+    """Return the Git directory of this work tree: the common one, unless it is linked."""
+    return os.path.realpath(handle.repo.path)
+
+
+def is_sparse(handle: Handle) -> bool:
+    """Say whether only a part of the work tree is checked out."""
+    config = handle.repo.config
+    return "core.sparsecheckout" in config and config.get_bool("core.sparsecheckout")
+
+
+def is_partial(handle: Handle) -> bool:
+    """Say whether objects may be missing here because a remote promised to give them."""
+    config = handle.repo.config
+    return "extensions.partialclone" in config or any(
+        entry.name.startswith("remote.") and entry.name.endswith(".promisor") for entry in config
+    )
 
 
 def has_object(handle: Handle, rev: str) -> bool:

@@ -179,24 +179,41 @@ def _sweep_dead(handle: Handle, sessions: str) -> None:
                 os.close(descriptor)
 
 
-def sweep_locks(handle: Handle, scratch: str) -> None:
-    """Remove every ref lock that is one file with a value in *scratch*, the folder of a dead session held by the caller."""
+def sweep_locks(handle: Handle, scratch: str) -> list[str]:
+    """Remove every ref lock that is one file with a value in *scratch*, the folder of a dead session held by the caller.
+
+    Returns the paths of the locks.
+    """
+    swept = []
     values = {os.lstat(path).st_ino: path for path in _values(scratch)}
     if values:
         for prefix in ("refs/exps/", "refs/aexp/"):
-            for path in _locks(os.path.join(handle.common, prefix)):
+            for path in locks(os.path.join(handle.common, prefix)):
                 with suppress(FileNotFoundError):  # a living process let it go meanwhile
                     if os.lstat(path).st_ino in values:
-                        remove(path)
+                        os.unlink(path)
+                        swept.append(path)
     for path in values.values():
         remove(path)
+    return swept
+
+
+def values_of(scratch: str) -> set[int]:
+    """Return the inodes of the values in *scratch*, a session's folder: a lock that is one of them is that session's."""
+    found = set()
+    with suppress(FileNotFoundError):  # it was put away
+        for path in _values(scratch):
+            with suppress(FileNotFoundError):
+                found.add(os.lstat(path).st_ino)
+    return found
 
 
 def _values(scratch: str) -> list[str]:
     return [os.path.join(scratch, name) for name in os.listdir(scratch) if name.startswith("ref-")]
 
 
-def _locks(folder: str) -> Iterator[str]:
+def locks(folder: str) -> Iterator[str]:
+    """Yield the path of every lock in *folder* and below it."""
     for where, _, names in os.walk(folder):
         yield from (os.path.join(where, name) for name in names if name.endswith(".lock"))
 

@@ -28,6 +28,7 @@ from ._pipelines import Pipelines
 from ._reading import Reading
 from ._saver import Saver
 from ._store import Start, Started, Store, open_store
+from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._workers import Gatherer, Worker, settled
 
@@ -35,7 +36,7 @@ STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading, Changing):
+class Repository(Reading, Changing, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two

@@ -128,8 +128,12 @@ def forget(common: str, session: Session) -> None:
     session.close()
 
 
-def sweep(common: str) -> None:
-    """Remove what processes left that were killed while they made or forgot a session: nothing was begun in it."""
+def sweep(common: str) -> list[str]:
+    """Remove what processes left that were killed while they made or forgot a session: nothing was begun in it.
+
+    Returns the paths.
+    """
+    swept = []
     for name in names(common, TMP):
         path = os.path.join(common, ROOT, TMP, name)
         with suppress(FileNotFoundError):
@@ -137,12 +141,15 @@ def sweep(common: str) -> None:
                 continue
             if os.path.isfile(path):
                 os.unlink(path)
+                swept.append(path)
                 continue
             session = claim(common, name, TMP)
             if session is not None or not os.path.exists(os.path.join(path, LOCK)):
                 shutil.rmtree(path)
+                swept.append(path)
             if session is not None:
                 session.close()
+    return swept
 
 
 @frozen(eq=False)
