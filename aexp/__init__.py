@@ -10,14 +10,16 @@ from . import errors as errors
 from ._applied import Applied as Applied
 from ._applied import Undone as Undone
 from ._beginning import init as init
-from ._events import Event as Event
-from ._events import EventKind as EventKind
-from ._events import Running as Running
 from ._comparison import Change as Change
 from ._comparison import Comparison as Comparison
 from ._comparison import FileChange as FileChange
 from ._comparison import Side as Side
+from ._events import Event as Event
+from ._events import EventKind as EventKind
+from ._events import Running as Running
 from ._experiment import Experiment as Experiment
+from ._findings import Finding as Finding
+from ._findings import Maintenance as Maintenance
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
@@ -32,8 +34,9 @@ from ._values import Settings as Settings
 from ._values import Skipped as Skipped
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
-from .errors import CommandFailed as CommandFailed
 from .errors import ApplyPending as ApplyPending
+from .errors import BranchExists as BranchExists
+from .errors import CommandFailed as CommandFailed
 from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
 from .errors import ExperimentNotFound as ExperimentNotFound
@@ -66,11 +69,12 @@ __all__ = [
     "AmbiguousName",
     "Applied",
     "ApplyPending",
+    "BranchExists",
     "Change",
     "Code",
     "CommandFailed",
-    "CompletedProcess",
     "Comparison",
+    "CompletedProcess",
     "DirtyWorkspace",
     "DiskFull",
     "Event",
@@ -79,6 +83,7 @@ __all__ = [
     "ExperimentNotFound",
     "Failure",
     "FileChange",
+    "Finding",
     "ForkedError",
     "GitError",
     "GitNotFound",
@@ -89,6 +94,7 @@ __all__ = [
     "InvalidTransition",
     "JournalCorrupt",
     "JournalFailed",
+    "Maintenance",
     "MissingExtra",
     "NameTaken",
     "NoBaseline",

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from . import _differences, _records
 from ._access import Access
+from ._comparison import Comparison
 from ._lifecycle import Status
 from ._living import Living
-from ._comparison import Comparison
 from ._query import Mode, compile_best, compile_select
 from ._values import Record, Records, Series, StrPath
 from .errors import ExperimentNotFound

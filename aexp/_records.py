@@ -35,7 +35,11 @@ def find(handle: Handle, name: str) -> tuple[str, str]:
 
     Raises `ExperimentNotFound`, or `AmbiguousName` with the full refs when it stands on several baselines.
     """
-    refs = experiment_refs(handle)
+    return match(experiment_refs(handle), name)
+
+
+def match(refs: Mapping[str, str], name: str) -> tuple[str, str]:
+    """Return (ref, rev) of the experiment among *refs* that *name* means, as `find` does."""
     if name in refs:
         return name, refs[name]
     matches = [ref for ref in refs if ref.rpartition("/")[2] == name]
@@ -117,6 +121,15 @@ def _own(handle: Handle, commit: Commit, folder: str) -> tuple[Mapping[str, Any]
     files = _tree(handle, _at(handle, commit.tree, folder).id)
     experiment = parse_json(_blob(handle, files, ACCOUNT))
     return (experiment, parse_json(_blob(handle, files, METRICS))) if experiment["id"] == id else None
+
+
+def unfinished(handle: Handle, rev: str, folder: str) -> str | None:
+    """Return the session that made the checkpoint *rev*; None when *rev* is no checkpoint of ours, or cannot be read."""
+    try:
+        own = _own(handle, _commit(handle, rev), folder)
+    except (AexpError, FileNotFoundError, KeyError, TypeError, ValueError):
+        return None
+    return str(own[0].get("session", "")) if own is not None and own[0].get("status") == Status.RUNNING else None
 
 
 def _as_it_stands(handle: Handle, found: Record, experiment: Mapping[str, Any]) -> Record:

@@ -13,10 +13,9 @@ import anyio
 from attrs import evolve
 
 from . import _board, _joining, _machine, _recovery
-from ._desk import Desk, Options, options_of, parsed
-from . import _machine, _recovery
 from ._applying import Applying
-from ._desk import Desk, Options, options_of
+from ._changing import Changing
+from ._desk import Desk, Options, options_of, parsed
 from ._experiment import Experiment
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
@@ -32,6 +31,7 @@ from ._reading import Reading
 from ._running import stop
 from ._saver import Saver
 from ._store import Start, Started, Store, open_store
+from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
 from ._ways import Join
@@ -41,7 +41,7 @@ STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading, Watching, Applying):
+class Repository(Reading, Watching, Changing, Applying, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two

@@ -165,7 +165,8 @@ async def again(path: str, say: Say) -> None:
 
 
 STORIES: dict[str, Callable[[str, Say], Coroutine[Any, Any, None]]] = {
-    story.__name__: story for story in (save, discard, resume, recover, look, two, crash, join, crash_joined, apply, undo, again)
+    story.__name__: story
+    for story in (save, discard, resume, recover, look, two, crash, join, crash_joined, apply, undo, again)
 }
 
 
