@@ -38,16 +38,33 @@ class Verb(NamedTuple):
 
 
 VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
+    "Work": {
+        "run": Verb("_running:run", "run a program as an experiment"),
+    },
     "Look": {
         "list": Verb("_listing:list_", "list experiments by the commit they stand on"),
         "show": Verb("_showing:show", "draw a table of experiments, their metrics and parameters"),
         "best": Verb("_showing:best", "show the experiment with the best value of a metric"),
         "history": Verb("_history:history", "draw the course of metrics"),
         "log": Verb("_history:log", "tell what happened in an experiment, and when"),
+        "watch": Verb("_watching:watch", "show experiments while they run, of any process"),
     },
-    "After a crash": {
+    "Compare and bring back": {
+        "diff": Verb("_comparing:diff", "print what two experiments, or other commits, differ in"),
+        "apply": Verb("_changing:apply", "make the files of the work tree those of an experiment"),
+        "undo": Verb("_changing:undo", "put back what the last `aexp apply` replaced"),
+    },
+    "Name, remove, restore": {
+        "branch": Verb("_changing:branch", "make a branch at an experiment"),
+        "rename": Verb("_changing:rename", "give an experiment another name"),
+        "remove": Verb("_changing:remove", "remove experiments"),
+        "restore": Verb("_changing:restore", "bring back an experiment that was removed or replaced"),
+    },
+    "Keep in shape": {
         "interrupted": Verb("_recovery:interrupted", "list experiments whose program died before it saved them"),
         "recover": Verb("_recovery:recover", "save every interrupted experiment as it stands"),
+        "doctor": Verb("_upkeep:doctor", "look for what is wrong here, and say what to do"),
+        "maintain": Verb("_upkeep:maintain", "sweep what dead programs left, and what is too old to keep"),
     },
     "The command itself": {
         "completion": Verb("_about:completion", "print a script that completes verbs, flags and names in a shell"),
@@ -153,6 +170,8 @@ def build() -> Callable[[Sequence[str]], Any]:
             bound.arguments["place"] = repository
         if "app" in left:
             bound.arguments["app"] = app
+        gc.freeze()
+        gc.enable()
         answer = function(*bound.args, **bound.kwargs)
         if hasattr(answer, "__await__"):
             answer = importlib.import_module("asyncio").run(answer)

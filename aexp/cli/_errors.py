@@ -5,18 +5,22 @@ from cyclopts import CycloptsError
 import aexp
 from aexp_command import BROKEN, MISUSED, REFUSED
 
-LIST = "`aexp list --all` lists what is there"
+from ._commands import as_commands
+
+
+class Misuse(ValueError):
+    """Arguments that do not go together."""
 
 
 def explain(error: Exception) -> tuple[int, str]:
     """Return the exit code and the line for *error*; a query's also shows the place, in two lines more."""
     match error:
-        case aexp.InvalidQuery():
+        case aexp.InvalidQuery() | Misuse():
             return MISUSED, str(error)
         case CycloptsError():
             return MISUSED, f"{_one_line(str(error)).rstrip('.')}; {_help(error)}"
         case aexp.AexpError():
-            return REFUSED, _one_line(_advice(error) or str(error))
+            return REFUSED, _one_line(_advice(error) or as_commands(str(error)))
         case FileNotFoundError() | PermissionError() | IsADirectoryError() | KeyError() | ValueError():
             return REFUSED, _one_line(str(error.args[0]) if isinstance(error, KeyError) else str(error))
         case OSError():
@@ -31,21 +35,12 @@ def _advice(error: aexp.AexpError) -> str | None:
     match error:
         case aexp.AmbiguousName(name=name, matches=matches):
             return f"{name!r} stands on several commits; give one of the full refs: {', '.join(matches)}"
-        case aexp.ExperimentNotFound(name=name) if not name.startswith("best "):
-            return f"no experiment {name!r}; {LIST}"
-        case aexp.NameTaken(name=name):
-            return f"the name {name!r} is taken on the same commit; choose another, or pass --force to replace it"
         case aexp.NoBaseline(baseline="HEAD"):
             return "HEAD names no commit; make a first commit"
         case aexp.NoBaseline(baseline=baseline):
             return f"{baseline} names no commit; `git log --all` shows those there are"
         case aexp.RepositoryNotFound(path=path):
             return f"no Git repository at {path} or above it; run `git init` there, or name another with -C"
-        case aexp.JournalCorrupt(path=path, offset=offset):
-            return (
-                f"the journal {path} is damaged at byte {offset}, with good records after it; "
-                "nothing was changed; `aexp recover --salvage` keeps every record that can be read"
-            )
     return None
 
 

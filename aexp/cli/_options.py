@@ -49,6 +49,10 @@ async def _commits(repository: aexp.Repository, _: "CompletionContext") -> dict[
     return {name: f"{len(each.experiments)} experiments" for each in found for name in (*each.names, each.rev[:7])}
 
 
+async def _names_and_commits(repository: aexp.Repository, context: "CompletionContext") -> dict[str, str]:
+    return await _names(repository, context) | await _commits(repository, context) | {"HEAD": ""}
+
+
 async def _interrupted(repository: aexp.Repository, _: "CompletionContext") -> dict[str, str]:
     return {each.name: f"interrupted, of {each.created:%Y-%m-%d}" for each in await repository.interrupted()}
 
@@ -67,7 +71,11 @@ def called(baseline: aexp.Baseline) -> str:
 
 Place = Annotated[str, Parameter(parse=False)]
 """The path of the repository: `-C` and AEXP_REPOSITORY give it to every verb."""
+Names = Annotated[str, Parameter(help="Experiments: names, full refs, or revs.", completer=_asked(_names), negative="")]
 Name = Annotated[str, Parameter(help="An experiment: its name, full ref, or rev.", completer=_asked(_names))]
+Commit = Annotated[
+    str, Parameter(help="An experiment, or whatever else names a commit.", completer=_asked(_names_and_commits))
+]
 Metric = Annotated[str, Parameter(help="The name of a metric.", completer=_asked(_metrics))]
 Metrics = Annotated[str, Parameter(help="Names of metrics.", completer=_asked(_metrics), negative="")]
 All = Annotated[bool, flag("Experiments of every commit, not of HEAD only.", "--all", "-A", "--all-commits")]

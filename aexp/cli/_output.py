@@ -15,6 +15,11 @@ def write(text: str) -> None:
     sys.stdout.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
 
 
+def flush() -> None:
+    """Let who reads standard output have what was written."""
+    sys.stdout.flush()
+
+
 def say(text: str) -> None:
     """Write a line about the data to standard error."""
     encoding = sys.stderr.encoding or "utf-8"

@@ -120,7 +120,7 @@ async def _draw(
     columns = _columns(records, look)
     lines = _tree.lines(records, baselines, datetime.now().astimezone())
     if md:
-        _output.write(_tables.markdown(lines, columns, look.precision))
+        _output.write(_tables.tree_markdown(lines, columns, look.precision))
         return
     beside = await _courses(repository, records) if look.sparklines else {}
     screen = _screen.screen()

@@ -76,12 +76,12 @@ def draw(
     whole = {each.name: _values(lines, each, precision, beside.get(each.name), fold=False) for each in columns}
     left = _LARGE if room is None else room - EDGE - sum(part.width + GAP for part in parts)
     if sum(part.width + GAP for part in whole.values()) <= left:
-        return Drawn(_table([*parts, *whole.values()]), ())
+        return Drawn(table([*parts, *whole.values()]), ())
     drawn = {each.name: _values(lines, each, precision, beside.get(each.name), fold=True) for each in columns}
     taken = _grid.fit(_grid.ranked(columns, asked), left, lambda column: drawn[column.name].width + GAP)
     names = {column.name for column in taken}
     parts += [drawn[column.name] for column in columns if column.name in names]
-    return Drawn(_table(parts), tuple(column for column in columns if column.name not in names))
+    return Drawn(table(parts), tuple(column for column in columns if column.name not in names))
 
 
 def _first(lines: Sequence[Line], room: int | None) -> list[Part]:
@@ -109,23 +109,39 @@ def _values(lines: Sequence[Line], column: Column, precision: int, beside: Seque
     return Part(Text("\n".join(folds), HEADS[column.kind]), cells, "right" if numbers and not beside else "left")
 
 
-def _table(parts: Sequence[Part]) -> Table:
-    table = Table(box=box.HORIZONTALS, padding=(0, GAP - 1, 0, 0), header_style="bold")
+def fitted(first: Sequence[Part], more: Sequence[Part], room: int | None) -> list[Part]:
+    """Return the parts of *first*, then of *more*, that *room* is enough for."""
+    left = _LARGE if room is None else room - EDGE
+    taken = []
+    for part in (*first, *more):
+        if part.width + GAP <= left:
+            taken.append(part)
+            left -= part.width + GAP
+    return taken
+
+
+def table(parts: Sequence[Part]) -> Table:
+    """Return the table of these columns."""
+    drawn = Table(box=box.HORIZONTALS, padding=(0, GAP - 1, 0, 0), header_style="bold")
     for part in parts:
-        table.add_column(part.title, width=part.width, justify=part.justify, no_wrap=True, overflow="crop")
+        drawn.add_column(part.title, width=part.width, justify=part.justify, no_wrap=True, overflow="crop")
     for row in zip(*(part.cells for part in parts), strict=True):
-        table.add_row(*row)
-    return table
+        drawn.add_row(*row)
+    return drawn
 
 
-def markdown(lines: Sequence[Line], columns: Sequence[Column], precision: int) -> str:
-    """Return the table in GitHub's Markdown, with every column."""
+def tree_markdown(lines: Sequence[Line], columns: Sequence[Column], precision: int) -> str:
+    """Return the tree in Markdown, with every column."""
     texts = [_grid.texts(column, precision, None) for column in columns]
-    rows = [
-        ["Experiment", "Created", "Status", *(visible(column.title) for column in columns)],
-        *([line.lead, line.created, line.status, *(_at(each, line) for each in texts)] for line in lines),
-    ]
-    safe = [[text.replace("\\", "\\\\").replace("|", "\\|") for text in row] for row in rows]
+    header = ["Experiment", "Created", "Status", *(visible(column.title) for column in columns)]
+    return markdown(
+        header, [[line.lead, line.created, line.status, *(_at(each, line) for each in texts)] for line in lines]
+    )
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in GitHub's Markdown."""
+    safe = [[text.replace("\\", "\\\\").replace("|", "\\|") for text in row] for row in (header, *rows)]
     widths = [max(3, *map(cell_len, column)) for column in zip(*safe, strict=True)]
     head, *body = ["| " + " | ".join(map(_padded, row, widths)) + " |" for row in safe]
     return "\n".join([head, f"|{'|'.join('-' * (width + 2) for width in widths)}|", *body])

@@ -86,3 +86,12 @@ def plain(value: Any) -> Any:
         case list() | tuple():
             return [plain(each) for each in value]
     return str(value)
+
+
+def size(bytes: float) -> str:
+    """Return a number of bytes in the largest unit that keeps it above 1: `1.5 MiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if bytes < 1024:
+            return f"{bytes:.3g} {unit}" if unit != "bytes" else f"{bytes:,.0f} bytes"
+        bytes /= 1024
+    return f"{bytes:.3g} TiB"
