@@ -17,7 +17,7 @@ import aexp
 
 from . import _output, _screen, _shapes, _sparks, _tables
 from ._options import Json, Place, Precision, flag
-from ._words import cell, clock, count, length, plain, precise, visible
+from ._words import cell, count, length, plain, precise, visible
 
 LINES: Final = 6
 """How many of the last events stand below the table."""
@@ -143,27 +143,30 @@ class View:
 
     def drawn(self, width: int) -> Group:
         """Return the table and the lines below it, in a terminal of *width* characters."""
-        head = Text(f"{count(len(self.running), 'experiment')} running", "bold")
         for line in self.lines:
             line.truncate(width)
+        if not self.running:
+            return Group(Text("no experiment is running; Ctrl-C ends the watch", "dim"), *self.lines)
+        head = Text(f"{count(len(self.running), 'experiment')} running; Ctrl-C ends the watch", "dim")
         return Group(head, self.table(_now(), width), *self.lines)
 
     def table(self, now: datetime, room: int | None) -> Table:
         """Return a table of what is running, with as many metrics as there is room for."""
         rows = list(self.running.values())
         names = dict.fromkeys(name for each in rows for name in each.summary)
-        parts = [
+        first = [
             _tables.Part(Text("Experiment"), [Text(visible(each.name), "bold") for each in rows]),
-            _tables.Part(Text("Began"), [Text(clock(each.created, now)) for each in rows]),
             _tables.Part(Text("For"), [Text(length((now - each.created).total_seconds())) for each in rows]),
             _tables.Part(Text("Step"), [Text(str(each.step)) for each in rows], "right"),
-            _tables.Part(Text("Points"), [Text(f"{each.points:,}") for each in rows], "right"),
-            _tables.Part(Text("Process"), [Text(f"{each.pid}@{visible(each.host)}") for each in rows]),
         ]
         metrics = [
             _tables.Part(Text(visible(name), _tables.HEADS["metric"]), self._cells(rows, name)) for name in names
         ]
-        return _tables.table(_tables.fitted(parts, metrics, room))
+        last = [
+            _tables.Part(Text("Points"), [Text(f"{each.points:,}") for each in rows], "right"),
+            _tables.Part(Text("Process"), [Text(f"{each.pid} on {visible(each.host)}") for each in rows]),
+        ]
+        return _tables.table(_tables.fitted(first, [*metrics, *last], room))
 
     def _cells(self, rows: list[aexp.Running], name: str) -> list[Text]:
         return [
