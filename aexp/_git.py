@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -195,17 +195,37 @@ def read_ref(handle: Handle, ref: str) -> str | None:
     return str(target)
 
 
-def read_object(handle: Handle, id: bytes | str) -> tuple[Kind, bytes]:
-    """Return the kind and content of an object; raise `GitError` when it is missing or damaged."""
-    oid = pygit2.Oid(raw=id) if isinstance(id, bytes) else pygit2.Oid(hex=id)
+def read_object(handle: Handle, id: bytes | str, most: int | None = None) -> tuple[Kind, bytes]:
+    """Return the kind and content of an object.
+
+    Raises `GitError` when it is missing or damaged, and when it has more than *most* bytes, which are not read then.
+    """
+    oid = _oid(id)
     try:
-        kind, content = handle.repo.odb.read(oid)
+        odb = handle.repo.odb
+        if most is not None and (size := odb.read_header(oid)[1]) > most:
+            raise GitError(f"read the object {oid}", f"its {size:,} bytes are more than the limit of {most:,}")
+        kind, content = odb.read(oid)
         return _KINDS[int(kind)], content
     except (KeyError, pygit2.GitError, OSError, ValueError) as error:
         with translating():
             if isinstance(error, OSError) and error.errno:
                 raise
         raise GitError(f"read the object {oid}", "it is missing or damaged") from error
+
+
+def presence(handle: Handle) -> Callable[[bytes], bool]:
+    """Return what says whether all objects are there whose ids stand one behind the other; content is not looked at."""
+    exists, id = handle.repo.odb.exists, pygit2.Oid
+
+    def are_there(ids: bytes) -> bool:
+        return all(exists(id(raw=ids[place : place + 20])) for place in range(0, len(ids), 20))
+
+    return are_there
+
+
+def _oid(id: bytes | str) -> pygit2.Oid:
+    return pygit2.Oid(raw=id) if isinstance(id, bytes) else pygit2.Oid(hex=id)
 
 
 def read_quarantined(folder: str, id: bytes) -> bytes:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import importing
 import points
+import reading
 import resources
 import saves
 import ticker
@@ -30,6 +31,7 @@ GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "ticker": ticker.measure,
     "saves": saves.measure,
     "points": points.measure,
+    "reading": reading.measure,
 }
 STORED = Path(__file__).with_name("stored.json")
 
