@@ -13,7 +13,7 @@ from typing import Final
 import pygit2
 from attrs import frozen
 
-from ._files import translating
+from ._files import translated, translating
 from ._formats.experiment import Author
 from ._formats.gitobjects import Kind
 from ._machine import user
@@ -195,23 +195,29 @@ def read_ref(handle: Handle, ref: str) -> str | None:
     return str(target)
 
 
-def read_object(handle: Handle, id: bytes | str, most: int | None = None) -> tuple[Kind, bytes]:
-    """Return the kind and content of an object.
-
-    Raises `GitError` when it is missing or damaged, and when it has more than *most* bytes, which are not read then.
-    """
-    oid = _oid(id)
+def read_object(handle: Handle, id: bytes | str) -> tuple[Kind, bytes]:
+    """Return the kind and content of an object; raise `GitError` when it is missing or damaged."""
+    oid = pygit2.Oid(raw=id) if isinstance(id, bytes) else pygit2.Oid(hex=id)
     try:
-        odb = handle.repo.odb
-        if most is not None and (size := odb.read_header(oid)[1]) > most:
-            raise GitError(f"read the object {oid}", f"its {size:,} bytes are more than the limit of {most:,}")
-        kind, content = odb.read(oid)
+        kind, content = handle.repo.odb.read(oid)
         return _KINDS[int(kind)], content
     except (KeyError, pygit2.GitError, OSError, ValueError) as error:
-        with translating():
-            if isinstance(error, OSError) and error.errno:
-                raise
-        raise GitError(f"read the object {oid}", "it is missing or damaged") from error
+        raise _unreadable(oid, error) from error
+
+
+def object_size(handle: Handle, id: bytes) -> int:
+    """Return how many bytes an object has, without reading them; raise `GitError` when it is missing or damaged."""
+    oid = pygit2.Oid(raw=id)
+    try:
+        return handle.repo.odb.read_header(oid)[1]
+    except (KeyError, pygit2.GitError, OSError, ValueError) as error:
+        raise _unreadable(oid, error) from error
+
+
+def _unreadable(oid: pygit2.Oid, error: Exception) -> Exception:
+    if isinstance(error, OSError) and error.errno:
+        return translated(error)
+    return GitError(f"read the object {oid}", "it is missing or damaged")
 
 
 def presence(handle: Handle) -> Callable[[bytes], bool]:
@@ -222,10 +228,6 @@ def presence(handle: Handle) -> Callable[[bytes], bool]:
         return all(exists(id(raw=ids[place : place + 20])) for place in range(0, len(ids), 20))
 
     return are_there
-
-
-def _oid(id: bytes | str) -> pygit2.Oid:
-    return pygit2.Oid(raw=id) if isinstance(id, bytes) else pygit2.Oid(hex=id)
 
 
 def read_quarantined(folder: str, id: bytes) -> bytes:

@@ -22,8 +22,8 @@ from .errors import AexpError
 NAME: Final = "index.sqlite"
 PATIENCE: Final = 0.2
 """Seconds to wait for another process that writes, before reading goes on without the index."""
-LOOKED_UP: Final = 250
-"""How many rows are looked up at once; SQLite once took no more than 999 values."""
+SLICE: Final = 200
+"""How many rows are looked up or written at once; SQLite once took no more than 999 values."""
 
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT})
 _RECORDS: Final = """
@@ -56,8 +56,8 @@ class Index:
         """Yield the rows of *revs*, or all there are in the order they were written; what is damaged is left out."""
         if revs is None:
             yield from self._rows(_SELECT, ())
-        for place in range(0, len(revs or ()), LOOKED_UP):
-            some = (revs or ())[place : place + LOOKED_UP]
+        for place in range(0, len(revs or ()), SLICE):
+            some = (revs or ())[place : place + SLICE]
             yield from self._rows(f"{_SELECT} AND rev IN ({', '.join('?' * len(some))})", some)
 
     def _rows(self, query: str, values: Sequence[str]) -> Iterator[Row]:
@@ -87,10 +87,15 @@ class Index:
                 file.executemany(
                     "INSERT OR REPLACE INTO others VALUES (?, ?, ?)", [(*each, checksum(*each)) for each in contents]
                 )
-                for row in rows:
+                for place in range(0, len(rows), SLICE):
                     breath()
-                    sum = checksum(row.rev.encode(), *row[1:])
-                    file.execute(_INSERT, (row.rev, self._folder, *row[1:], sum))
+                    file.executemany(
+                        _INSERT,
+                        [
+                            (row.rev, self._folder, *row[1:], checksum(row.rev.encode(), *row[1:]))
+                            for row in rows[place : place + SLICE]
+                        ],
+                    )
 
     def prune(self, used: Collection[str]) -> None:
         """Remove the rows of other revs than those *used*."""

@@ -9,7 +9,7 @@ from attrs import define, field
 from ._formats.experiment import Others
 from ._formats.gitobjects import FOLDER, Entry, Kind, parse_tree
 from ._formats.params import load_params
-from ._git import Handle, read_object
+from ._git import Handle, object_size, read_object
 from ._layout import PARAMS, PIPELINE
 from .errors import GitError, InvalidParams
 
@@ -17,6 +17,14 @@ K = TypeVar("K")
 V = TypeVar("V")
 MOST: Final = 4096
 """How many trees, and how many files, are remembered."""
+FILES: Final = 1_000
+"""How many files the dvc.yaml files of one experiment may name."""
+SIZE: Final = 1_000_000
+"""How many bytes one of them may have: what is read in a second."""
+TOTAL: Final = 2_000_000
+"""How many bytes they may have in all."""
+EXPANDED: Final = 250_000
+"""How large one of them may be as YAML (`_formats.yaml`), which takes a second, too."""
 
 
 @define(eq=False)
@@ -30,6 +38,7 @@ class Pipelines:
     _known: dict[tuple[Entry, ...], Others] = field(factory=dict)
     _defaults: dict[bytes, Others] = field(factory=dict)
     _used: set[bytes] = field(factory=set)
+    _size: int = 0
     _last: tuple[str, Mapping[bytes, Entry]] = ("", {})
 
     def others(self, tree: str, folder: str, unsaved: Mapping[bytes, tuple[Kind, bytes]] | None = None) -> Others:
@@ -78,6 +87,7 @@ class Pipelines:
         named: dict[str, dict[str, list[str] | None]] = {"params": {}, "metrics": {}}
         problems: list[str] = []
         self._used.clear()
+        self._size = 0
         for path, id in found:
             try:
                 sections = self._load(id, path)
@@ -97,6 +107,9 @@ class Pipelines:
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for path, keys in paths.items():
             for place, id in self._files(root, path):
+                if len(self._used) > FILES:
+                    problems.append(f"{path}: one of more than {FILES:,} files that are named in all")
+                    return
                 try:
                     content = self._load(id, place)
                 except InvalidParams as error:
@@ -115,10 +128,17 @@ class Pipelines:
             entries = self._tree(entry.id)
         entry = entries.get(last)
         if entry is not None and entry.mode == FOLDER:
-            for name in self._tree(entry.id):
-                yield from self._files(root, f"{path}/{name.decode('utf-8', 'surrogateescape')}")
+            yield from self._files_below(entry.id, path)
         elif entry is not None:
             yield path, entry.id
+
+    def _files_below(self, id: bytes, path: str) -> Iterator[tuple[str, bytes]]:
+        for entry in self._tree(id).values():
+            place = f"{path}/{entry.name.decode('utf-8', 'surrogateescape')}"
+            if entry.mode == FOLDER:
+                yield from self._files_below(entry.id, place)
+            else:
+                yield place, entry.id
 
     def _pipelines(self, entries: Any, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         for entry in entries:
@@ -139,16 +159,28 @@ class Pipelines:
 
     def _load(self, id: bytes, path: str) -> Mapping[str, Any]:
         self._used.add(id)
+        self._size += self._measure(id, path)
+        if self._size > TOTAL:
+            raise InvalidParams(f"with the others it has more than {TOTAL:,} bytes", file=path)
         key = (id, posixpath.splitext(path)[1])
-        if key not in self._read:
+        found = self._read.get(key)
+        if found is None:
             try:
-                _remember(self._read, key, load_params(self._object(id)[1], path))
+                found = load_params(self._object(id)[1], path, limit=SIZE, expanded=EXPANDED)
             except InvalidParams as error:
-                _remember(self._read, key, error)
-        found = self._read[key]
+                found = error
+            _remember(self._read, key, found)
         if isinstance(found, InvalidParams):
             raise found
         return found
+
+    def _measure(self, id: bytes, path: str) -> int:
+        """Return the size of a file; raise `InvalidParams` when it is too large to be read."""
+        unsaved = self._unsaved.get(id)
+        size = object_size(self.handle, id) if unsaved is None else len(unsaved[1])
+        if size > SIZE:
+            raise InvalidParams(f"{size:,} bytes are more than the limit of {SIZE:,}", file=path)
+        return size
 
 
 def _remember(known: dict[K, V], key: K, value: V) -> None:

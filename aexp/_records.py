@@ -12,7 +12,7 @@ from ._formats.experiment import commit_id, damaged_record, foreign_record, pars
 from ._formats.gitobjects import FOLDER, Entry, Kind, parse_brief, parse_commit, parse_tree
 from ._formats.row import Found, Packer, Row, Unpacker
 from ._formats.series import parse_tsv
-from ._git import Handle, presence, read_object, resolve_commit
+from ._git import Handle, object_size, presence, read_object, resolve_commit
 from ._index import Index
 from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, parse_experiment_ref
 from ._lifecycle import Status
@@ -24,8 +24,8 @@ from ._values import Record, Series
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
 
 T_co = TypeVar("T_co", covariant=True)
-MOST: Final = 100_000_000
-"""How many bytes a commit and aexp's own files in it may have."""
+MOST: Final = 50_000_000
+"""How many bytes aexp's own files may have."""
 BATCH: Final = 1_000
 """How many records are read before they are put into the index: what a killed process may lose of its work."""
 
@@ -196,12 +196,12 @@ def _own(
     top = _below(handle, library.root(tree), folder).id
     files = _tree(handle, top)
     account, measured = _file(files, ACCOUNT), _file(files, METRICS)
-    experiment = parse_account(read_object(handle, account, MOST)[1])
+    experiment = parse_account(_content(handle, account, ACCOUNT))
     if experiment["id"] != id:
         return None
     return (
         experiment,
-        parse_json(read_object(handle, measured, MOST)[1]),
+        parse_json(_content(handle, measured, METRICS)),
         bytes.fromhex(tree) + top + account + measured,
     )
 
@@ -225,6 +225,13 @@ def _file(files: Mapping[bytes, Entry], name: str) -> bytes:
     if entry is None:
         raise GitError(f"read {name}", "the commit does not hold it")
     return entry.id
+
+
+def _content(handle: Handle, id: bytes, name: str) -> bytes:
+    size = object_size(handle, id)
+    if size > MOST:
+        raise GitError(f"read {name}", f"its {size:,} bytes are more than the limit of {MOST:,}")
+    return read_object(handle, id)[1]
 
 
 def _at(handle: Handle, tree: str, path: str) -> Entry:

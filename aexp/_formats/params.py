@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidParams
 from .plain import DEPTH, plain
-from .yaml import dump_yaml, load_yaml
+from .yaml import EXPANDED, dump_yaml, load_yaml
 
 __all__ = ["dump_params", "from_json", "load_params", "merge", "plain", "to_json"]
 
@@ -37,20 +37,21 @@ def dump_params(params: Mapping[str, Any]) -> bytes:
     return dump_yaml(dict(params))
 
 
-def load_params(content: bytes, file: str, *, limit: int = SIZE) -> dict[str, Any]:
+def load_params(content: bytes, file: str, *, limit: int = SIZE, expanded: int = EXPANDED) -> dict[str, Any]:
     """The plain parameters in a file: JSON or TOML by the suffix of its name, YAML 1.2 otherwise.
 
     Dates become ISO 8601 strings; JSON may hold NaN and Infinity, as Python writes them; empty YAML holds nothing.
     Raises `InvalidParams` with the name of the file, and the line where it is known, for anything that cannot be
-    read in full: more than `limit` bytes, other than UTF-8, a key that stands twice, too deep or too large.
+    read in full: more than `limit` bytes, other than UTF-8, a key that stands twice, too deep or too large (YAML: more
+    than `expanded` once its aliases are written out).
     """
     if len(content) > limit:
         raise InvalidParams(f"{len(content):,} bytes are more than the limit of {limit:,}", file=file)
     text = _decoded(content, file)
-    reader = _READERS.get(PurePosixPath(file).suffix.lower(), load_yaml)
+    reader = _READERS.get(PurePosixPath(file).suffix.lower())
     try:
-        values = reader(text)
-        return {} if values is None and reader is load_yaml else plain(values)
+        values = load_yaml(text, expanded) if reader is None else reader(text)
+        return {} if values is None and reader is None else plain(values)
     except InvalidParams as error:
         raise InvalidParams(error.reason, file=file, line=error.line) from error.__cause__
 
