@@ -42,11 +42,8 @@ class Row(NamedTuple):
 
 
 def checksum(*parts: bytes) -> int:
-    """Return a checksum of *parts*, other for every version."""
-    found = VERSION
-    for part in parts:
-        found = crc32(part, found + len(part) & 0xFFFFFFFF)
-    return found
+    """Return a checksum of *parts*, another for every version."""
+    return crc32(b"\0".join(parts), VERSION)
 
 
 @frozen(eq=False)
