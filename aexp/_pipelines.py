@@ -39,6 +39,7 @@ class Pipelines:
     _defaults: dict[bytes, Others] = field(factory=dict)
     _used: set[bytes] = field(factory=set)
     _size: int = 0
+    _count: int = 0
     _last: tuple[str, Mapping[bytes, Entry]] = ("", {})
 
     def others(self, tree: str, folder: str, unsaved: Mapping[bytes, tuple[Kind, bytes]] | None = None) -> Others:
@@ -87,7 +88,7 @@ class Pipelines:
         named: dict[str, dict[str, list[str] | None]] = {"params": {}, "metrics": {}}
         problems: list[str] = []
         self._used.clear()
-        self._size = 0
+        self._size = self._count = 0
         for path, id in found:
             try:
                 sections = self._load(id, path)
@@ -107,7 +108,7 @@ class Pipelines:
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for path, keys in paths.items():
             for place, id in self._files(root, path):
-                if len(self._used) > FILES:
+                if self._count > FILES:
                     problems.append(f"{path}: one of more than {FILES:,} files that are named in all")
                     return
                 try:
@@ -159,6 +160,7 @@ class Pipelines:
 
     def _load(self, id: bytes, path: str) -> Mapping[str, Any]:
         self._used.add(id)
+        self._count += 1
         self._size += self._measure(id, path)
         if self._size > TOTAL:
             raise InvalidParams(f"with the others it has more than {TOTAL:,} bytes", file=path)
