@@ -225,7 +225,10 @@ def presence(handle: Handle) -> Callable[[bytes], bool]:
     exists, id = handle.repo.odb.exists, pygit2.Oid
 
     def are_there(ids: bytes) -> bool:
-        return all(exists(id(raw=ids[place : place + 20])) for place in range(0, len(ids), 20))
+        for place in range(0, len(ids), 20):  # noqa: SIM110  # a third faster than `all`
+            if not exists(id(raw=ids[place : place + 20])):
+                return False
+        return True
 
     return are_there
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import beside_dvc
 import importing
 import points
 import reading
@@ -32,6 +33,7 @@ GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "saves": saves.measure,
     "points": points.measure,
     "reading": reading.measure,
+    "beside_dvc": beside_dvc.measure,
 }
 STORED = Path(__file__).with_name("stored.json")
 
