@@ -4,12 +4,12 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from ._formats.experiment import Others
 from ._formats.gitobjects import FOLDER, Entry, Kind, parse_tree
 from ._formats.params import load_params
-from ._git import Handle, object_size, read_object
+from ._git import Handle, Presence, object_size, read_object
 from ._layout import PARAMS, PIPELINE
 from .errors import GitError, InvalidParams
 
@@ -32,6 +32,7 @@ class Pipelines:
     """Reads trees, and remembers by object id, so that what a thousand experiments share is read once."""
 
     handle: Handle
+    presence: Presence = field(default=Factory(lambda self: Presence(self.handle), takes_self=True))
     _below: dict[bytes, tuple[tuple[str, bytes], ...]] = field(factory=dict)
     _read: dict[tuple[bytes, str], Mapping[str, Any] | InvalidParams] = field(factory=dict)
     _unsaved: Mapping[bytes, tuple[Kind, bytes]] = field(factory=dict)

@@ -49,6 +49,8 @@ def compile_sort(keys: str | Sequence[str]) -> Choice[list[Record]]:
     orders = [_order(key) for key in ([keys] if isinstance(keys, str) else keys)]
 
     def order(records: Iterable[Record], pause: Pause = nothing) -> list[Record]:
+        if not orders:
+            return list(records)
         found: list[Record] = []
         columns: list[list[_Ranked]] = [[] for _ in orders]
         for record in records:

@@ -12,7 +12,7 @@ from ._formats.experiment import commit_id, damaged_record, foreign_record, pars
 from ._formats.gitobjects import FOLDER, Entry, Kind, parse_brief, parse_commit, parse_tree
 from ._formats.row import Found, Packer, Row, Unpacker
 from ._formats.series import parse_tsv
-from ._git import Handle, object_size, presence, read_object, resolve_commit
+from ._git import Handle, object_size, read_object, resolve_commit
 from ._index import Index
 from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, parse_experiment_ref
 from ._lifecycle import Status
@@ -45,10 +45,14 @@ _DAMAGE: Final = (
 def experiment_refs(handle: Handle, baseline: str | None = None) -> dict[str, str]:
     """Return the ref of every experiment with the rev it holds ("" where it is damaged), of one *baseline* or of all."""
     prefix = EXPERIMENTS if baseline is None else f"{EXPERIMENTS}{baseline[:2]}/{baseline[2:]}/"
-    breath, found = Breath(), dict[str, str]()
+    breath, found, tops = Breath(), dict[str, str](), dict[str, bool]()
     for ref, rev in list_refs(handle, prefix).items():
         breath()
-        if parse_experiment_ref(ref) and not ref.startswith(INTERNAL):
+        top = ref.rpartition("/")[0]
+        fits = tops.get(top)
+        if fits is None:
+            fits = tops[top] = bool(parse_experiment_ref(ref)) and not ref.startswith(INTERNAL)
+        if fits:
             found[ref] = rev
     return found
 
@@ -114,7 +118,8 @@ def _listed(library: Pipelines, refs: Mapping[str, str], folder: str, index: Ind
     breath, records, unused = Breath(), list[Record](), 0
     waiting = {rev: ref for ref, rev in refs.items() if rev}
     others = index.others()
-    unpack, are_there = Unpacker(others), presence(library.handle)
+    unpack, are_there = Unpacker(others), library.presence
+    are_there.look()
     sound = {id for id, each in others.items() if are_there(each.needs)} | {b""}
     for row in index.rows(None if whole else list(waiting)):
         breath()

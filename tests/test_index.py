@@ -4,6 +4,7 @@ import asyncio
 import copy
 import itertools
 import math
+import os
 import pickle
 import shutil
 import sqlite3
@@ -231,6 +232,24 @@ async def test_damage_is_seen_and_mended(filled: Path, git: Git) -> None:
         assert len(found) == len(before)
         aside.rename(place)
         assert shown(await listed(filled)) == shown(before.values())
+
+
+async def test_damage_is_seen_by_who_has_just_looked(filled: Path, git: Git) -> None:
+    """A repository that is open, and knows that nothing changed for long, sees that an object goes and comes back."""
+    unpack_all(filled)
+    async with aexp.Repository(filled) as repository:
+        before = await repository.experiments()
+        rev = next(each for each in before if each.name == "like-2").rev
+        id = git("rev-parse", f"{rev}:aexp/experiment.json", cwd=filled)
+        place = filled / ".git/objects" / id[:2] / id[2:]
+        for folder in (place.parent, place.parent.parent, filled):
+            for _ in range(2):
+                for each in [place.parent.parent, *place.parent.parent.iterdir()]:
+                    os.utime(each, (1_000_000_000, 1_000_000_000))
+                assert shown(await repository.experiments()) == shown(before)
+            aside = place.rename(folder / "aside")
+            assert [each.name for each in await repository.experiments() if id in str(each.damaged)] == ["like-2"]
+            aside.rename(place)
 
 
 def unpack_all(path: Path) -> None:
