@@ -64,7 +64,7 @@ def command(repo_path: Path) -> Callable[..., Done]:
 def terminal(repo_path: Path) -> Callable[..., Done]:
     """`terminal("show", columns=80)` runs `aexp` in a terminal of its own, which shows both outputs as `out`.
 
-    *until* is what the terminal must show before *then*, a signal, is sent to who is in front of it.
+    *until* is what the terminal must show before *then* happens: a signal to the command, or keys that are typed.
     """
 
     def run(
@@ -72,7 +72,7 @@ def terminal(repo_path: Path) -> Callable[..., Done]:
         cwd: Path = repo_path,
         columns: int = 80,
         until: str = "",
-        then: signal.Signals | None = None,
+        then: signal.Signals | bytes | None = None,
         **variables: str,
     ) -> Done:
         pid, descriptor = pty.fork()
@@ -86,7 +86,10 @@ def terminal(repo_path: Path) -> Callable[..., Done]:
         shown, end = b"", time.monotonic() + 50
         while time.monotonic() < end:
             if then is not None and until.encode() in shown:
-                os.kill(pid, then)
+                if isinstance(then, bytes):
+                    os.write(descriptor, then)
+                else:
+                    os.kill(pid, then)
                 then = None
             if select.select([descriptor], [], [], 0.1)[0]:
                 try:
