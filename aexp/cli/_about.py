@@ -13,6 +13,12 @@ from . import _output
 from ._options import Json, flag
 
 Shell = Literal["bash", "zsh", "fish"]
+NEXT = {
+    "bash": "a new shell with bash-completion finds it; without that, put `source {path}` into ~/.bashrc",
+    "zsh": "put `fpath=({folder} $fpath)` into ~/.zshrc, before `compinit`, unless it is there",
+    "fish": "a new shell finds it",
+}
+"""What is left to do after the script is in its place."""
 LIBRARIES = ("pygit2", "anyio", "orjson", "cyclopts", "rich")
 
 
@@ -39,6 +45,8 @@ def completion(
 ) -> None:
     """Print a script that completes verbs, flags, names of experiments, commits and metrics."""
     if install:
-        _output.write(str(Path(app.install_completion(shell=shell, add_to_startup=False))))
+        path = Path(app.install_completion(shell=shell, add_to_startup=False))
+        _output.write(str(path))
+        _output.say(NEXT[shell].format(path=path, folder=path.parent))
     else:
         _output.write(app.generate_completion(prog_name="aexp", shell=shell).rstrip("\n"))

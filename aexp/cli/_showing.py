@@ -12,6 +12,7 @@ import aexp
 from . import _grid, _output, _screen, _shapes, _sparks, _tables, _tree
 from ._listing import none_here
 from ._options import All, Csv, Json, Metric, Place, Precision, Rev, Where, baseline_of, flag, option
+from ._progress import Bar
 from ._words import count, visible
 
 
@@ -45,6 +46,9 @@ async def show(
     *,
     where: Where = None,
     sort: Sort = (),
+    sort_order: Annotated[
+        Literal["asc", "desc"], Parameter(help="desc turns every --sort around, as a - before it does.")
+    ] = "asc",
     limit: Limit = None,
     all: All = False,
     rev: Rev = None,
@@ -57,7 +61,8 @@ async def show(
     """Draw experiments, the newest first, below the commits they stand on; of HEAD's, unless others are asked for."""
     async with aexp.Repository(place) as repository:
         baseline = baseline_of(all=all, rev=rev)
-        records = await repository.experiments(where=where, sort=sort or "-created", limit=limit, baseline=baseline)
+        order = [*sort] if sort_order == "asc" else [key[1:] if key.startswith("-") else f"-{key}" for key in sort]
+        records = await repository.experiments(where=where, sort=order or "-created", limit=limit, baseline=baseline)
         asked = _asked([where or "", *sort], look.keep)
         if json:
             _output.write_json([_shapes.record(each) for each in records])
@@ -144,7 +149,11 @@ async def _draw(
 
 async def _courses(repository: aexp.Repository, records: Sequence[aexp.Record]) -> Mapping[str, list[str]]:
     """Return the sparklines of every metric, one for each record."""
-    series = [{} if record.damaged is not None else await repository.history(record.ref) for record in records]
+    series: list[Mapping[str, aexp.Series]] = []
+    with Bar() as bar:
+        for record in records:
+            series.append({} if record.damaged is not None else await repository.history(record.ref))
+            bar("reading histories", len(series), len(records))
     names = dict.fromkeys(name for each in series for name in each)
     return {
         f"metrics.{name}": [_sparks.sparkline(each[name].values) if name in each else "" for each in series]

@@ -243,6 +243,21 @@ async def test_bash_completes_verbs_flags_and_names(command: Run, repo_path: Pat
     assert {"acc", "train/loss"} <= completed(command, repo_path, "aexp", "history", "alpha", "")
 
 
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+async def test_fish_completes_names(command: Run, repo_path: Path) -> None:
+    """In fish, TAB completes names of experiments, with the commit they stand on."""
+    await save(repo_path, "alpha", "beta")
+    folder = repo_path.parent / "bin"
+    folder.mkdir()
+    (folder / "aexp").write_text(f'#!/bin/sh\nexec {sys.executable} -m aexp_command "$@"\n')
+    (folder / "aexp").chmod(0o755)
+    script = folder / "aexp.fish"
+    script.write_text(command("completion", "fish").out)
+    done = piped(f"PATH={folder}:$PATH fish -c \"source {script}; complete -C 'aexp log al'\"", repo_path)
+
+    assert done.stdout == "alpha\ton main\n", done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_is_one_of_its_shell(command: Run, shell: str) -> None:
     """The script for each shell is accepted by that shell, where it is installed."""

@@ -191,6 +191,7 @@ async def test_queries_choose_and_order(command: Run, repo_path: Path) -> None:
     assert names() == ["odd", "lr-2", "lr-1"]
     assert names("--sort", "-metrics.acc", "--where", "'sweep' in tags") == ["lr-2", "lr-1"]
     assert names("--sort-by", "params.model.kind", "--sort", "params.lr") == ["lr-2", "lr-1", "odd"]
+    assert names("--sort-by", "metrics.acc", "--sort-order", "desc", "--where", "'sweep' in tags") == ["lr-2", "lr-1"]
     assert names("--limit", "1") == ["odd"]
     none = command("show", "--where", "params.lr > 9")
     assert (none.code, none.out, none.err) == (0, "", "aexp: no experiment of HEAD where params.lr > 9\n")
@@ -341,3 +342,14 @@ async def test_a_thousand_experiments_of_forty_columns_can_be_read(terminal: Run
     assert len(table) == 1000
     assert max(map(len, table)) <= 80
     assert "no room for 3" in done.out
+
+
+async def test_long_work_shows_how_far_it_is(terminal: Run, command: Run, repo_path: Path) -> None:
+    """Reading many histories draws a bar with a rate in a terminal, and takes it away; a pipe sees nothing of it."""
+    await sweep(repo_path)
+    done = terminal("show", "--sparklines", columns=200)
+
+    assert "reading histories" in done.out
+    assert re.search(r"3 of 3.*/s", colourless(done.out))
+    assert colourless(done.out).rstrip().endswith("─")
+    assert command("show", "--sparklines").err == ""
