@@ -26,7 +26,13 @@ class Bar:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"), Rate())
         console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._progress = Progress(
-            *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+            *columns,
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            redirect_stdout=False,  # data goes where it goes, also while a bar stands on standard error
+            redirect_stderr=False,
+            disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
 
