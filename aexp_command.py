@@ -5,6 +5,7 @@ It stands beside the package, not in it: `import aexp` brings Git and an event l
 
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -94,39 +95,53 @@ def _block(title: str, lines: Sequence[tuple[str, str]]) -> str:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command that *words* (without them, the command line) call, and return its exit code."""
     words = sys.argv[1:] if words is None else list(words)
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    _open_outputs()
     gc.disable()  # nothing of the imports is garbage, and looking for it takes a tenth of a short command
     try:
-        if words in ([], ["-h"], ["--help"]):
-            print(overview())
-            code = DONE
-        else:
-            code = _call(words)
+        code = _answered(words)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = STOPPED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
-        return UNREAD
+        code = UNREAD
+    except Exception as error:
+        code = _told(error, "--traceback" in words[: words.index("--") if "--" in words else None])
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains of it when it ends
     return code
 
 
-def _call(words: Sequence[str]) -> int:
-    try:
-        answer = build()(words)
-    except KeyboardInterrupt:
-        return STOPPED
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        if "--traceback" in words:
-            importlib.import_module("traceback").print_exception(error)
-        if _lacks_extra(error):
-            print(
-                "aexp: the command needs libraries of its own; `pip install 'aexp[cli]'` brings them", file=sys.stderr
-            )
-            return REFUSED
-        code, line = importlib.import_module("aexp.cli._errors").explain(error)
-        print(f"aexp: {line}", file=sys.stderr)
-        return int(code)
+def _open_outputs() -> None:
+    """Let every text be written, whatever the encoding, and see to it that there is something to write to."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # who started us closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _answered(words: Sequence[str]) -> int:
+    if words in ([], ["-h"], ["--help"]):
+        print(overview())
+        return DONE
+    answer = build()(words)
     return answer if isinstance(answer, int) else DONE
+
+
+def _told(error: Exception, trace: bool) -> int:
+    """Print *error* in a line, after where it was raised if *trace* says so, and return the exit code it has."""
+    if trace:
+        importlib.import_module("traceback").print_exception(error)
+    if _lacks_extra(error):
+        print("aexp: the command needs libraries of its own; `pip install 'aexp[cli]'` brings them", file=sys.stderr)
+        return REFUSED
+    code, line = importlib.import_module("aexp.cli._errors").explain(error)
+    print(f"aexp: {line}", file=sys.stderr)
+    return int(code)
 
 
 def _lacks_extra(error: BaseException | None) -> bool:

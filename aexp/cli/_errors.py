@@ -18,7 +18,8 @@ def explain(error: Exception) -> tuple[int, str]:
         case aexp.InvalidQuery() | Misuse():
             return MISUSED, str(error)
         case CycloptsError():
-            return MISUSED, f"{_one_line(str(error)).rstrip('.')}; {_help(error)}"
+            said, _, _ = _one_line(str(error)).partition(" Available commands:")  # there are many
+            return MISUSED, f"{said.rstrip('.')}; {_help(error)}"
         case aexp.AexpError():
             return REFUSED, _one_line(_advice(error) or as_commands(str(error)))
         case FileNotFoundError() | PermissionError() | IsADirectoryError() | KeyError() | ValueError():

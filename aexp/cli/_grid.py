@@ -14,6 +14,8 @@ Kind = Literal["metric", "param"]
 KINDS: Final[Mapping[str, Kind]] = {"metrics.": "metric", "params.": "param"}
 WIDEST: Final = 24
 """How many characters of a value or of a part of a title are shown, where room is scarce."""
+LINES: Final = 3
+"""How many lines a title has at most."""
 
 
 @frozen(eq=False)
@@ -116,9 +118,15 @@ def shortened(text: str, widest: int | None) -> str:
 
 
 def folded(title: str, width: int) -> list[str]:
-    """Return a title as lines of at most *width*, or of its longest part, broken behind a `.`, `/`, `_` or `-`."""
+    """Return a title as at most `LINES` lines, broken behind a `.`, `/`, `_` or `-`, of *width* or little more."""
     parts = [shortened(part, WIDEST) for part in re.findall(r"[^./_-]*[./_-]+|[^./_-]+", title)]
-    width = max([width, *map(len, parts)])
+    lines = _filled(parts, max([width, *map(len, parts)]))
+    if len(lines) > LINES:
+        lines = _filled(parts, WIDEST)
+    return lines if len(lines) <= LINES else [shortened(f"…{lines[-LINES]}", WIDEST), *lines[1 - LINES :]]
+
+
+def _filled(parts: Sequence[str], width: int) -> list[str]:
     lines = [""]
     for part in parts:
         if len(lines[-1]) + len(part) > width:

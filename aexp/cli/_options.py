@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 import aexp
 
@@ -83,7 +83,10 @@ Rev = Annotated[str | None, option("Experiments of this commit.", "--rev", compl
 Json = Annotated[bool, flag("Print JSON.", "--json")]
 Csv = Annotated[bool, flag("Print CSV, with every column and every digit.", "--csv")]
 Where = Annotated[str | None, option("Only those this is true for: \"params.lr < 0.1 and 'good' in tags\".", "--where")]
-Precision = Annotated[int, Parameter(help="How many significant digits of a number are shown.")]
+Precision = Annotated[
+    int,
+    Parameter(help="How many significant digits of a number are shown.", validator=validators.Number(gte=1, lte=17)),
+]
 
 
 def baseline_of(*, all: bool, rev: str | None) -> str | None:

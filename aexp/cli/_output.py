@@ -10,9 +10,8 @@ from ._words import plain
 
 
 def write(text: str) -> None:
-    """Write *text* and a line feed to standard output; what its encoding cannot hold is written as an escape."""
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
+    """Write *text* and a line feed to standard output."""
+    sys.stdout.write(f"{text}\n")
 
 
 def flush() -> None:
@@ -22,8 +21,7 @@ def flush() -> None:
 
 def say(text: str) -> None:
     """Write a line about the data to standard error."""
-    encoding = sys.stderr.encoding or "utf-8"
-    sys.stderr.write(f"aexp: {text}\n".encode(encoding, "backslashreplace").decode(encoding))
+    sys.stderr.write(f"aexp: {text}\n")
 
 
 def write_json(value: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 from cyclopts import Parameter
 
 import aexp
@@ -129,6 +129,8 @@ async def _draw(
         return
     beside = await _courses(repository, records) if look.sparklines else {}
     screen = _screen.screen()
+    if screen.options.ascii_only:
+        lines = [evolve(line, lead=line.lead.translate(_tree.ASCII)) for line in lines]
     drawn = _tables.draw(
         lines,
         columns,

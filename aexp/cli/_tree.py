@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from attrs import frozen
 
@@ -9,6 +10,9 @@ import aexp
 
 from ._options import called
 from ._words import NONE, clock, visible
+
+ASCII: Final = str.maketrans({"├": "|", "└": "`", "─": "-"})
+"""The branches of the tree where a terminal has no other letters."""
 
 
 @frozen

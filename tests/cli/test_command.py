@@ -31,7 +31,7 @@ async def save(path: Path, *names: str, **options: Any) -> None:
                 await experiment.log_metrics({"acc": 0.5, "train/loss": 0.25}, 0)
 
 
-@pytest.mark.parametrize("words", [(), ("-h",), ("--help",)], ids=str)
+@pytest.mark.parametrize("words", [(), ("-h",), ("--help",), ("help",)], ids=str)
 def test_help_names_every_verb(command: Run, words: tuple[str, ...]) -> None:
     """`aexp` by itself, or with --help, prints every verb with a line about it, on standard output."""
     done = command(*words)
@@ -115,6 +115,8 @@ def test_without_the_extra_the_command_says_how_to_get_it(repo_path: Path) -> No
         (("show", "--keep", "("), 1, "'(' is no regular expression"),
         (("show", "--limit", "-1"), 1, "a limit is at least 0, not -1"),
         (("list", "--rev", "nowhere"), 1, "nowhere names no commit; `git log --all` shows those there are"),
+        (("show", "--precision", "0"), 2, "see `aexp show --help`"),
+        (("list", "a", "b", "c"), 2, "see `aexp list --help`"),
         (("-C", "/", "list"), 1, "run `git init` there, or name another with -C"),
         (("best", "acc"), 1, "no experiment 'best acc'; none has a number as its metric 'acc'"),
     ],
@@ -187,6 +189,21 @@ def test_an_error_of_ours_is_told_as_one() -> None:
     assert code == aexp_command.BROKEN == 70
     assert line.startswith("TypeError: an int is no str; this is an error of aexp itself")
     assert "\n" not in line
+
+
+async def test_any_output_will_do(command: Run, repo_path: Path) -> None:
+    """A table can be written in ASCII, and an output that is closed or full is no reason for a traceback."""
+    await save(repo_path, "größer")
+    done = command("show", PYTHONIOENCODING="ascii", COLUMNS="80")
+
+    assert (done.code, done.out.isascii()) == (0, True)
+    assert "`-- gr\\xf6\\xdfer" in done.out
+    line = f"{sys.executable} -m aexp_command list"
+    closed = piped(f"{line} >&-", repo_path)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    for unbuffered in ("", "1"):
+        full = piped(f"PYTHONUNBUFFERED={unbuffered} {line} > /dev/full", repo_path)
+        assert (full.returncode, full.stderr) == (1, "aexp: [Errno 28] No space left on device\n")
 
 
 def test_version_is_data(command: Run) -> None:

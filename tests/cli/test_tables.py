@@ -134,9 +134,10 @@ def test_what_fits_has_room(widths: list[int], room: int) -> None:
 
 @given(st.text(st.sampled_from("ab./_-"), max_size=80), st.integers(1, 30))
 def test_a_title_is_folded_behind_its_separators(title: str, width: int) -> None:
-    """A folded title is the same text in lines, unless a part of it is longer than anything may be."""
+    """A folded title is the same text in at most three lines, unless it is longer than anything may be."""
     lines = _grid.folded(title, width)
 
+    assert len(lines) <= _grid.LINES
     assert all(len(line) <= max(width, _grid.WIDEST) for line in lines)
     if "…" not in "".join(lines):
         assert "".join(lines) == title
