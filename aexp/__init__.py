@@ -14,11 +14,17 @@ from ._comparison import Change as Change
 from ._comparison import Comparison as Comparison
 from ._comparison import FileChange as FileChange
 from ._comparison import Side as Side
+from ._events import Event as Event
+from ._events import EventKind as EventKind
+from ._events import Running as Running
 from ._experiment import Experiment as Experiment
+from ._findings import Finding as Finding
+from ._findings import Maintenance as Maintenance
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
 from ._values import Code as Code
+from ._values import CompletedProcess as CompletedProcess
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
 from ._values import Record as Record
@@ -29,6 +35,8 @@ from ._values import Skipped as Skipped
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
 from .errors import ApplyPending as ApplyPending
+from .errors import BranchExists as BranchExists
+from .errors import CommandFailed as CommandFailed
 from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
 from .errors import ExperimentNotFound as ExperimentNotFound
@@ -61,15 +69,21 @@ __all__ = [
     "AmbiguousName",
     "Applied",
     "ApplyPending",
+    "BranchExists",
     "Change",
     "Code",
+    "CommandFailed",
     "Comparison",
+    "CompletedProcess",
     "DirtyWorkspace",
     "DiskFull",
+    "Event",
+    "EventKind",
     "Experiment",
     "ExperimentNotFound",
     "Failure",
     "FileChange",
+    "Finding",
     "ForkedError",
     "GitError",
     "GitNotFound",
@@ -80,6 +94,7 @@ __all__ = [
     "InvalidTransition",
     "JournalCorrupt",
     "JournalFailed",
+    "Maintenance",
     "MissingExtra",
     "NameTaken",
     "NoBaseline",
@@ -92,6 +107,7 @@ __all__ = [
     "Repository",
     "RepositoryClosed",
     "RepositoryNotFound",
+    "Running",
     "Series",
     "Settings",
     "Side",

@@ -134,6 +134,7 @@ class Oracle:
 
         assert after.about("again") == [[[], []]], "a second recovery found something"
         assert sorted(ref.rpartition("/")[2] for ref in refs) == sorted(records)
+        assert set(records) <= {"one", "two"}, "an experiment came back as several"
         assert len({id for _, id, *_ in records.values()}) == len(records), "one experiment has two records"
         for name, count in said.last("F").items():
             self.check_points(name, count, records, said)
@@ -248,6 +249,26 @@ def test_a_kill_while_recovering_changes_nothing(edited: Path, killer: Path, ora
         told = tell(path=edited, **PENDING)
     assert list((edited / ".git").glob("refs/exps/*/*/one.lock"))
     Sweep("recover", edited, killer, oracle, tuple(told.lines))(every)
+
+
+@STEPS
+def test_a_kill_while_a_program_is_taken_in_loses_nothing(
+    repo_path: Path, killer: Path, oracle: Oracle, every: int
+) -> None:
+    """Wherever a process is killed whose experiment another program joined: one experiment comes back, with all points."""
+    Sweep("join", repo_path, killer, oracle)(every)
+
+
+@STEPS
+@pytest.mark.parametrize("story", ["recover", "resume"])
+def test_a_kill_while_a_dead_experiment_is_put_together(
+    repo_path: Path, killer: Path, oracle: Oracle, story: str, every: int
+) -> None:
+    """Recovery and resumption of an experiment with the points of a program that joined it may be killed, too."""
+    with teller(killer) as tell:
+        told = tell("crash_joined", repo_path)
+    assert told.last("F") == {"one": 12}
+    Sweep(story, repo_path, killer, oracle, tuple(told.lines))(every)
 
 
 @pytest.mark.slow
