@@ -349,8 +349,7 @@ class Store:
 
     def read_tree(self, id: bytes) -> dict[bytes, Entry]:
         """Return the entries of the tree *id*; those asked for last are remembered."""
-        entries = self._trees.get(id)
-        if entries is None:
+        if (entries := self._trees.get(id)) is None:
             kind, content = _git.read_object(self.handle, id)
             if kind is not Kind.TREE:
                 raise GitError(f"read the tree {id.hex()}", "it is no tree")

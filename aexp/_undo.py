@@ -193,7 +193,8 @@ def take_back(mark: Mark, ground: Beneath, *, force: bool = False) -> Undone:
     if aside is not None:
         os.makedirs(aside, mode=0o700, exist_ok=True)
         for path in edited:
-            ground.take(path, os.path.join(aside, f"{len(os.listdir(aside)):06d}-{os.path.basename(path)}"[:200]))
+            name = os.fsdecode(os.fsencode(os.path.basename(path))[:200])
+            ground.take(path, os.path.join(aside, f"{len(os.listdir(aside)):06d}-{name}"))
         sync_folder(aside)
     _put_back(mark, ground)
     drop(mark)
