@@ -547,23 +547,23 @@ def test_the_loop_stays_alive_while_thousands_of_files_are_applied(repo_path: Pa
     git("reset", "--quiet", cwd=repo_path)
     subprocess.run(["rm", "-r", repo_path / "many"], check=True)
 
-    async def longest(work: Any) -> float:
-        loop, most = asyncio.get_running_loop(), 0.0
+    async def laps(work: Any) -> list[float]:
+        loop, found = asyncio.get_running_loop(), []
         task = asyncio.ensure_future(work)
         while not task.done():
             begin = loop.time()
             await asyncio.sleep(0.001)
-            most = max(most, loop.time() - begin)
+            found.append(loop.time() - begin)
         await task
-        return most
+        return sorted(found)
 
-    async def main() -> list[float]:
+    async def main() -> list[list[float]]:
         async with aexp.Repository(repo_path) as repository:
-            return [await longest(repository.apply(rev)), await longest(repository.undo_apply())]
+            return [await laps(repository.apply(rev)), await laps(repository.undo_apply())]
 
-    stalls = asyncio.run(main())
+    for found in asyncio.run(main()):
+        assert found[len(found) // 2] < 0.004, found  # a thread that does not give way keeps a millisecond for 6 ms
     assert git("status", "--porcelain", cwd=repo_path) == ""
-    assert max(stalls) < 0.25, stalls  # 20 ms on a quiet machine
 
 
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")
