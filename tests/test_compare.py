@@ -1,6 +1,7 @@
 """What two commits differ in: parameters, metrics, files, and a patch that can be read."""
 
 import asyncio
+import gc
 import math
 import os
 import time
@@ -203,13 +204,16 @@ async def test_a_large_tree(repo_path: Path, git: Git) -> None:
         assert found.files == (FileChange("lib/7/7", "changed"),)
 
         task = asyncio.ensure_future(repository.compare("HEAD", two))
-        laps, loop = [], asyncio.get_running_loop()
+        longest = 0.0
+        gc.collect()
+        gc.freeze()  # what pytest and hypothesis hold is not ours to go through
         while not task.done():
-            begin = loop.time()
-            await asyncio.sleep(0.001)
-            laps.append(loop.time() - begin)
+            begin = time.process_time()  # of this process, so that others on a loaded machine do not count
+            await asyncio.sleep(0)
+            longest = max(longest, time.process_time() - begin)
+        gc.unfreeze()
         assert len(task.result().files) == 100_000
-        assert sorted(laps)[len(laps) // 2] < 0.004  # a thread that does not give way keeps a millisecond for 6 ms
+        assert longest < 0.1
 
 
 async def test_cancelled_it_leaves_the_repository_usable(repository: aexp.Repository) -> None:
