@@ -39,6 +39,11 @@ def session_joins(join: Join) -> dict[str, Any]:
     return {_sessions.JOINS: {"experiment": join.experiment, "session": join.session}}
 
 
+def is_open(store: Store, join: Join) -> bool:
+    """Say whether the session stands whose experiment is to be joined; one of a dead process is still to be saved."""
+    return os.path.isdir(_sessions.folder(store.handle.common, join.session))
+
+
 def gather(store: Store, experiment: str, known: Collection[str]) -> tuple[list[Part], list[JournalCorrupt]]:
     """Take in what ended programs brought to *experiment*, which is ours; *known* are the sessions that it has.
 

@@ -278,6 +278,38 @@ async def test_another_repository_is_not_joined(
         assert [record.name for record in await elsewhere.experiments()] == ["alone-a"]
 
 
+async def test_an_experiment_that_is_over_is_not_joined(
+    repo_path: Path, child: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A program that is left with the variables of an experiment that is over begins its own, where it works."""
+    async with aexp.Repository(repo_path) as repository, repository.experiment("one") as experiment:
+        stale = {**os.environ, **experiment.variables()}
+    process = await asyncio.create_subprocess_exec(sys.executable, child, "name=a", cwd=repo_path, env=stale)
+    assert await process.wait() == 0
+    stale["AEXP_REPOSITORY"] = "/nowhere"
+    process = await asyncio.create_subprocess_exec(sys.executable, child, "name=b", cwd=repo_path, env=stale)
+    assert await process.wait() == 0
+
+    async with aexp.Repository(repo_path) as repository:
+        assert {record.name for record in await repository.experiments()} == {"one", "alone-a", "alone-b"}
+    assert "no rev" not in capfd.readouterr().out
+
+
+async def test_a_bare_repository_has_programs_too(
+    template: Path, tmp_path: Path, child: Path, git: Callable[..., str]
+) -> None:
+    """An experiment of a repository without a work tree runs programs, and they join it."""
+    git("clone", "--quiet", "--bare", template, "bare", cwd=tmp_path)
+    async with aexp.Repository(tmp_path / "bare") as repository:
+        async with repository.experiment("one", outs=["out.txt"]) as experiment:
+            await run(experiment, child, "name=a", cwd=tmp_path)
+        record = await repository.get("one")
+
+    assert record.metrics == {"a": 3.0, "step": 3}
+    assert record.code is not None
+    assert record.code.skipped == (aexp.Skipped("out.txt", "the repository has no work tree"),)
+
+
 async def test_a_program_at_work_is_nobody_elses(repository: aexp.Repository, child: Path, tmp_path: Path) -> None:
     """While an experiment lives, what its programs left or still log is not listed, recovered or resumed by others."""
     async with repository.experiment("one") as experiment, aexp.Repository(repository._path) as other:
