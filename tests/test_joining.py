@@ -427,6 +427,33 @@ async def test_a_damaged_journal_is_not_taken_in_silently(repository: aexp.Repos
     assert journal.exists()
 
 
+async def test_a_damaged_part_of_a_dead_experiment_is_salvaged(
+    repo_path: Path, parent: Path, child: Path, tmp_path: Path
+) -> None:
+    """Recovery saves all but the experiment that has a damaged part, and says so; salvage keeps what can be read of it."""
+    command = [sys.executable, str(parent), str(repo_path), str(child), "name=a", f"name=b wait={tmp_path / 'pid'}"]
+    process = await asyncio.create_subprocess_exec(*command)
+    pid = await pid_in(tmp_path / "pid")
+    process.kill()
+    await process.wait()
+    os.kill(pid, signal.SIGKILL)
+    await gone(pid)
+    damage(max((repo_path / ".git/aexp/sessions").glob("*/journal-000001.log")))
+    async with aexp.Repository(repo_path) as repository:
+        for _ in range(2):
+            with pytest.raises(aexp.JournalCorrupt):
+                await repository.recover()
+            with pytest.raises(aexp.JournalCorrupt):
+                await repository.resume("one")
+        assert await repository.experiments() == aexp.Records()
+        (record,) = await repository.recover(salvage=True)
+
+    assert (record.name, record.metrics["own"], record.metrics["a"]) == ("one", 1.0, 3.0)
+    assert "b" not in record.metrics
+    assert record.params["model"] == {"a": 1, "b": 1}
+    assert list((repo_path / ".git/aexp/sessions").iterdir()) == []
+
+
 # ---- much ----
 
 
