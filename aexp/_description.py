@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 from attrs import evolve
 
-from ._desk import Desk, parameters, rendered
+from ._desk import Desk, changed_files, logged_text, parameters, parsed, rendered
 from ._formats.account import Account
 from ._formats.journal import Kind
+from ._formats.overrides import Override
 from ._formats.params import merge, to_json
 from ._intake import Intake
 from ._lifecycle import Action, after
@@ -24,11 +25,13 @@ T = TypeVar("T")
 class Description(Intake):
     """What an experiment is told about itself, in the order of the calls."""
 
-    __slots__ = ("_account", "_desk", "_params_text", "_turn")
+    __slots__ = ("_account", "_desk", "_edited", "_params_text", "_turn")
 
     _account: Account | None
     _desk: Desk | None
     _params_text: str
+    _edited: dict[str, str]
+    """The parameter files of the tree that were changed, by path."""
     _turn: asyncio.Task[Any] | None
 
     # ---- parameters ----
@@ -44,13 +47,21 @@ class Description(Intake):
     ) -> None:
         """Add parameters: *params* (a mapping, or an attrs, dataclass, pydantic or OmegaConf object) and keywords.
 
-        They are merged over those that are there, mapping by mapping; lists are replaced. Raises `InvalidParams`
-        for what no file can hold. *file* and *overrides* are reserved for parameter files of the tree, and raise
-        `NotImplementedError` today. Cancelled, it did nothing or all.
+        They are merged over those that are there, mapping by mapping; lists are replaced. With *file* they go into that
+        parameter file of the experiment's tree instead (YAML, JSON, TOML, Python), and *overrides* in the grammar of
+        `dvc exp run -S` change such files, too: value by value, every other byte stays; the work tree is not touched.
+        Raises `InvalidParams` for what no file can hold, and a file or key that is not there. Cancelled, it did
+        nothing or all.
         """
         after(self._state, Action.SET_PARAMS)
-        given = parameters(params, more, file, overrides)
-        await self._in_turn(self._set_params(given))
+        given = parameters(params, more)
+        folder = self._here()[1].settings.folder
+        place = None if file is None else check_file_path(file, folder=folder)
+        changes = parsed(overrides, folder)
+        if place is None and given:
+            await self._in_turn(self._set_params(given))
+        if place is not None or changes:
+            await self._in_turn(self._change_files(place or "", given if place else {}, changes))
 
     async def _set_params(self, given: Mapping[str, Any]) -> None:
         after(self._state, Action.SET_PARAMS)
@@ -61,6 +72,30 @@ class Description(Intake):
         self._account, self._params_text = evolve(account, params=merged), text
         self._journal.record(Kind.PARAMS, [account.number, to_json(given)])
 
+    async def _change_files(self, file: str, values: Mapping[str, Any], overrides: Sequence[Override]) -> None:
+        after(self._state, Action.SET_PARAMS)
+        account, desk = self._here()
+        if account.joins:
+            raise InvalidParams(
+                "parameter files are those of the experiment that this program joined; change them there"
+            )
+        for path in {file, *(each.file for each in overrides)} & self._stream.files - self._edited.keys():
+            self._edited[path] = await self._logged_text(path)
+        known = dict(self._edited)
+        self._put_files(await desk.worker.run(changed_files, account.code.tree, overrides, file, values, known))
+
+    def _put_files(self, texts: Mapping[str, str]) -> None:
+        """Put parameter files into the experiment."""
+        for path, text in texts.items():
+            self._edited[path] = text
+            self._put_file(path, text.encode())
+
+    async def _logged_text(self, path: str) -> str:
+        """Return what was logged as the file *path*, before this object came to know of it, or by `log_file`."""
+        account, desk = self._here()
+        await self._journal.flush()
+        return await desk.worker.run(logged_text, account.number, self._stream.extents.copy(), path)
+
     # ---- files and descriptions ----
 
     async def log_file(self, path: StrPath, content: bytes | str) -> None:
@@ -69,7 +104,7 @@ class Description(Intake):
         The same path again replaces it. Raises `UnsafePath`, and `InvalidParams` above `Settings.file_limit`.
         """
         after(self._state, Action.LOG)
-        account, desk = self._here()
+        _, desk = self._here()
         place = check_file_path(path, folder=desk.settings.folder)
         data = content.encode() if isinstance(content, str) else bytes(memoryview(content))
         if len(data) > desk.settings.file_limit:
@@ -77,6 +112,11 @@ class Description(Intake):
         for other in self._stream.files:
             if other.startswith(f"{place}/") or place.startswith(f"{other}/"):
                 raise UnsafePath(place, f"{other} was logged, and a path cannot be both a file and a folder")
+        self._edited.pop(place, None)
+        self._put_file(place, data)
+
+    def _put_file(self, place: str, data: bytes) -> None:
+        account, _ = self._here()
         self._stream.files |= {place}
         text = base64.b85encode(data).decode()
         self._journal.record(Kind.FILE, [account.number, place, text], self._stream)

@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeVar
 from attrs import evolve
 
 from . import _joining
-from ._desk import Desk, Options
+from ._desk import Desk, Options, wish
 from ._formats.account import Account, begin, failure_to_json
 from ._formats.batch import Stream
 from ._formats.experiment import part_record
@@ -22,7 +22,7 @@ from ._names import check_message, new_id, random_name
 from ._outcome import outcome
 from ._running import Running
 from ._saver import Request
-from ._store import Start, Store
+from ._store import Store
 from ._values import Failure, Record
 from ._ways import Join
 from ._workers import settled_before
@@ -65,7 +65,7 @@ class Experiment(Running):
         self._account: Account | None = None
         self._desk: Desk | None = None
         self._record: Record | None = None
-        self._params_text, self._began, self._joinable = "", 0.0, False
+        self._params_text, self._began, self._joinable, self._edited = "", 0.0, False, {}
 
     # ---- what it is ----
 
@@ -125,9 +125,7 @@ class Experiment(Running):
         for left in reversed(range(GUESSES if self._options.name is None else 1)):
             name = self._options.name or random_name(desk.entropy(8))
             try:
-                started = await desk.start(
-                    Start(name, self._options.baseline, self._options.code, self._options.force, self._options.params)
-                )
+                started = await desk.start(wish(name, self._options))
                 ref = experiment_ref(started.baseline, name)
                 if ref in desk.taken and not self._options.force and self._join is None:
                     raise NameTaken(name, None)
@@ -154,6 +152,7 @@ class Experiment(Running):
         )
         self._adopt(desk, account, Stream(account.number), started.params)
         self._journal.record(Kind.BEGIN, begin(account))
+        self._put_files(started.edited)
 
     def _adopt(self, desk: Desk, account: Account, stream: Stream, params: str) -> None:
         """Take up *account* as active; `resume` does so with one from a journal."""

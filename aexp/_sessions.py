@@ -59,7 +59,7 @@ def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
         try:
             make_folders(os.path.dirname(path))
             make_folders(os.path.dirname(made))
-            _check_format(root, f"{made}.format")
+            check_format(root, f"{made}.format")
             os.mkdir(made)
             write_new(os.path.join(made, LOCK), json.dumps(about).encode() + b"\n")
             descriptor = lock(os.path.join(made, LOCK))
@@ -75,7 +75,7 @@ def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
     return Session(id, path, descriptor)
 
 
-def _check_format(root: str, temporary: str) -> None:
+def check_format(root: str, temporary: str) -> None:
     path = os.path.join(root, "format")
     try:
         found = read(path).decode(errors="replace").strip()
@@ -132,8 +132,12 @@ def forget(common: str, session: Session) -> None:
     session.close()
 
 
-def sweep(common: str) -> None:
-    """Remove what processes left that were killed while they made or forgot a session: nothing was begun in it."""
+def sweep(common: str) -> list[str]:
+    """Remove what processes left that were killed while they made or forgot a session: nothing was begun in it.
+
+    Returns the paths.
+    """
+    swept = []
     for name in names(common, TMP):
         path = os.path.join(common, ROOT, TMP, name)
         with suppress(FileNotFoundError):
@@ -141,12 +145,15 @@ def sweep(common: str) -> None:
                 continue
             if os.path.isfile(path):
                 os.unlink(path)
+                swept.append(path)
                 continue
             session = claim(common, name, TMP)
             if session is not None or not os.path.exists(os.path.join(path, LOCK)):
                 shutil.rmtree(path)
+                swept.append(path)
             if session is not None:
                 session.close()
+    return swept
 
 
 @frozen(eq=False)
@@ -180,7 +187,7 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
     reader, last, breath = Reader(id, salvage=salvage), 0, Breath()
     with translating(path):
         numbers = segments(path)
-        later = _later(path, id, numbers) if salvage else {}
+        later = begins(numbers, headers(path, id, numbers)) if salvage else {}
         for last in numbers:
             with open(os.path.join(path, segment_name(last)), "rb") as file:
                 for line in reader.read(last, file, later.get(last)):
@@ -193,17 +200,25 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
     return Ledger(accounts, intents, extents, reader.sequence, last)
 
 
-def _later(path: str, id: str, numbers: Sequence[int]) -> dict[int, int]:
+def headers(path: str, id: str, numbers: Sequence[int]) -> dict[int, int]:
+    """Return, for each segment whose header can be read, the number of the record before its first."""
+    found: dict[int, int] = {}
+    for segment in numbers:
+        with suppress(FileNotFoundError), open(os.path.join(path, segment_name(segment)), "rb") as file:
+            first = decode_line(file.readline(), seed(id, segment))
+            if first is not None and first[1] == Kind.SEGMENT:
+                found[segment] = first[0]
+    return found
+
+
+def begins(numbers: Sequence[int], found: Mapping[int, int]) -> dict[int, int]:
     """Return, for each segment, the number of the record after which the segments that follow hold all."""
     later: dict[int, int] = {}
-    begins: int | None = None
+    number: int | None = None
     for segment in reversed(numbers):
-        if begins is not None:
-            later[segment] = begins
-        with open(os.path.join(path, segment_name(segment)), "rb") as file:
-            first = decode_line(file.readline(), seed(id, segment))
-        if first is not None and first[1] == Kind.SEGMENT:
-            begins = first[0]
+        if number is not None:
+            later[segment] = number
+        number = found.get(segment, number)
     return later
 
 
@@ -306,6 +321,15 @@ def is_alive(common: str, id: str) -> bool:
         return True
     session.close()
     return False
+
+
+def opened_in(common: str, ref: str) -> str | None:
+    """Return the session, living or dead, in which the experiment of *ref* is open; None when it is in none."""
+    for id in names(common):
+        with suppress(OSError):  # it is being put away
+            if any(account.ref == ref for account in read_ledger(folder(common, id), id, salvage=True).open()):
+                return id
+    return None
 
 
 def folder(common: str, id: str, place: str = LIVE) -> str:

@@ -140,8 +140,33 @@ async def crash_joined(path: str, say: Say) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def apply(path: str, say: Say) -> None:
+    """Bring the experiment `one` into the work tree, whatever is there."""
+    async with aexp.Repository(path) as repository:
+        say("A", (await repository.apply("one", force=True)).written)
+
+
+async def undo(path: str, say: Say) -> None:
+    """Take back what was applied last; say so when nothing was."""
+    async with aexp.Repository(path) as repository:
+        try:
+            say("U", (await repository.undo_apply()).restored)
+        except aexp.NothingApplied:
+            say("nothing")
+
+
+async def again(path: str, say: Say) -> None:
+    """Apply once more; say why when that cannot be."""
+    async with aexp.Repository(path) as repository:
+        try:
+            say("A", (await repository.apply("one", force=True)).written)
+        except aexp.AexpError as error:
+            say("E", type(error).__name__, str(error))
+
+
 STORIES: dict[str, Callable[[str, Say], Coroutine[Any, Any, None]]] = {
-    story.__name__: story for story in (save, discard, resume, recover, look, two, crash, join, crash_joined)
+    story.__name__: story
+    for story in (save, discard, resume, recover, look, two, crash, join, crash_joined, apply, undo, again)
 }
 
 
@@ -155,7 +180,8 @@ def tell(order: dict[str, Any], pipe: int) -> None:
     if killer is not None:
         only, at = order.get("only", "").encode(), ctypes.c_long(order["at"])
         number = order.get("signal", signal.SIGKILL)
-        killer.killer_arm(os.fsencode(os.path.join(order["path"], ".git")), only, at, order.get("half", 0), number)
+        below = os.path.join(order["path"], order.get("below", ".git")).rstrip("/")
+        killer.killer_arm(os.fsencode(below), only, at, order.get("half", 0), number)
     asyncio.run(STORIES[order["story"]](order["path"], say))
     say("end", 0 if killer is None else killer.killer_count())
 

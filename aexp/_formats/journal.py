@@ -116,12 +116,13 @@ class Reader:
         """Segment and offset where the first record is missing, when all segments are read."""
         return self._lost or (self._gap if self._beyond > self.sequence else None)
 
-    def read(self, segment: int, lines: Iterable[bytes], later: int | None = None) -> Iterator[Line]:
+    def read(self, segment: int, lines: Iterable[bytes], later: int | None = None, offset: int = 0) -> Iterator[Line]:
         """Yield the good records of *segment* that were not read before, up to the first gap; salvage goes on after it.
 
         All records after *later* stand again in segments that follow; salvage must know that, to leave them to those.
+        The first of *lines* stands at *offset*.
         """
-        start, offset = seed(self.session, segment), 0
+        start = seed(self.session, segment)
         for line in lines:
             place, offset = (segment, offset), offset + len(line)
             record = decode_line(line, start)
