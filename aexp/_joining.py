@@ -14,7 +14,7 @@ from ._files import make_folders, move_folder, translating
 from ._formats.account import Account
 from ._formats.journal import Extents, Kind
 from ._formats.params import merge, to_json
-from ._formats.series import Number, decode_value
+from ._formats.series import Number, decode_value, encode_values
 from ._sessions import Ledger, Session
 from ._store import Store
 from ._ways import Join
@@ -31,6 +31,7 @@ class Part:
     last: Mapping[str, Number]
     """The last value of each metric."""
     step: int
+    points: int
     files: frozenset[str]
 
 
@@ -112,15 +113,15 @@ def _parts(path: str, id: str, ledger: Ledger) -> Iterator[Part]:
         extents = ledger.extents.get(account.number, Extents())
         last: dict[str, Number] = {}
         files: set[str] = set()
-        step = account.step
+        step, points = account.step, 0
         for kind, payload in _sessions.read_extents(path, id, extents, account.number, None):
             if kind != Kind.POINTS:
                 files.add(payload[1])
                 continue
             for name, (steps, values, *_) in payload[1].items():
                 last[name] = decode_value(values[-1])
-                step = max([step, *steps])
-        yield Part(id, account, extents, last, step, frozenset(files))
+                step, points = max([step, *steps]), points + len(steps)
+        yield Part(id, account, extents, last, step, points, frozenset(files))
 
 
 def highest(store: Store, account: Account, extents: Extents) -> int:
@@ -155,7 +156,9 @@ def records(account: Account, part: Part) -> Iterator[tuple[Kind, list[Any]]]:
         yield Kind.MESSAGE, [number, after.message]
     if part.step > account.step:
         yield Kind.STEP, [number, part.step]
-    yield Kind.JOINED, [number, part.session, part.account.number, [list(each) for each in part.extents]]
+    ranges = [list(each) for each in part.extents]
+    last = dict(zip(part.last, encode_values(list(part.last.values())), strict=True))
+    yield Kind.JOINED, [number, part.session, part.account.number, ranges, [last, part.step, part.points]]
 
 
 # ---- what a dead session left ----

@@ -343,6 +343,56 @@ async def test_one_that_ends_too_late_is_recovered_alone(repo_path: Path, child:
     assert (record.name, record.metrics) == ("one-2", {"late": 3.0, "step": 3})
 
 
+# ---- seen while it runs ----
+
+
+async def test_while_it_runs_there_is_one_experiment(repository: aexp.Repository, child: Path, tmp_path: Path) -> None:
+    """Who looks at running experiments sees one, with what its programs have logged so far, and its whole history."""
+    async with aexp.Repository(repository._path) as other:
+        events: list[aexp.Event] = []
+        watching = asyncio.create_task(collect(other, events))
+        experiment = await repository.experiment("one", params={"lr": 0.1}).init()
+        await experiment.log_metric("own", 1.0, 0)
+        await run(experiment, child, "name=a")
+        task = asyncio.create_task(run(experiment, child, "name=b", f"wait={tmp_path / 'pid'}"))
+        await pid_in(tmp_path / "pid")
+        (seen,) = await other.running()
+        history = await other.history("one")
+        await asyncio.sleep(0.5)
+        await experiment.save()
+        await task
+        await asyncio.sleep(0.5)
+        watching.cancel()
+        await asyncio.wait([watching])
+
+    assert (seen.id, seen.name, seen.pid) == (experiment.id, "one", os.getpid())
+    assert seen.summary == {"own": 1.0, "a": 3.0, "b": 3.0}
+    assert (seen.step, seen.points, seen.tags) == (3, 9, ("a", "b"))
+    assert seen.params["model"] == {"a": 1, "b": 1}
+    assert {name: len(series) for name, series in history.items()} == {"own": 1, "a": 4, "b": 4}
+    assert {event.experiment.id for event in events if event.experiment is not None} == {experiment.id}
+    assert [event.kind for event in events if event.kind in ("begun", "ended", "saved")] == ["begun", "ended", "saved"]
+    assert any(event.kind == "metrics" and event.experiment and "b" in event.experiment.summary for event in events)
+
+
+async def collect(repository: aexp.Repository, events: list[aexp.Event]) -> None:
+    """Put what happens into a list."""
+    async for event in repository.watch():
+        events.append(event)  # noqa: PERF401  # they come as time goes by
+
+
+async def test_upkeep_leaves_programs_alone(repository: aexp.Repository, child: Path) -> None:
+    """While an experiment lives, `maintain()` and `diagnose()` pass over what its dead programs have logged."""
+    async with repository.experiment("one") as experiment, aexp.Repository(repository._path) as other:
+        variables = {**os.environ, **experiment.variables()}
+        dead = await asyncio.create_subprocess_exec(sys.executable, child, "name=a", "end=kill", env=variables)
+        await dead.wait()
+        done = await other.maintain()
+        assert (done.interrupted, done.retired) == ((), ())
+
+    assert (await repository.get("one")).metrics == {"a": 3.0, "step": 3}
+
+
 # ---- dead parents ----
 
 
