@@ -13,7 +13,7 @@ from ._experiment import Experiment
 from ._repository import Repository
 from ._values import Settings, StrPath
 from ._ways import Join, way
-from .errors import RepositoryNotFound
+from .errors import InvalidParams, RepositoryNotFound
 
 
 def init(
@@ -27,7 +27,7 @@ def init(
 
     In a program that another experiment has started (`Experiment.run`, `aexp run`), it joins that one: what is logged,
     parameters, tags and files become a part of it, and its name, baseline, code and `force` count. When that one is
-    over, or *path* leads to another repository, the program begins its own.
+    over, or *path* leads to another repository, the program begins its own. Its *overrides* raise `InvalidParams`.
     """
     found = way(os.environ)
     join = found if isinstance(found, Join) and _is_within(path, found.repository) else None
@@ -87,6 +87,10 @@ class Beginning:
             await repository.aclose()
             return
         self._repository, experiment = repository, self._experiment
+        if experiment._options.overrides:
+            raise InvalidParams(
+                "overrides= change the tree of the experiment that this program joined; give them there, or pass params="
+            )
         repository._join = experiment._join = join
         experiment._options = evolve(
             experiment._options, name=join.name, baseline=join.baseline, code="none", force=True

@@ -222,6 +222,16 @@ async def test_a_program_may_give_up_what_it_logged(repository: aexp.Repository,
     assert await repository.interrupted() == []
 
 
+async def test_a_program_does_not_change_the_tree(repository: aexp.Repository) -> None:
+    """Overrides of a program that joins are refused: the tree is that of the experiment, and was captured there."""
+    command = "import asyncio, aexp; asyncio.run(aexp.init(overrides=['train.lr=0.5']).__aenter__())"
+    async with repository.experiment("one") as experiment:
+        done = await experiment.run([sys.executable, "-c", command], isolated=False, check=False)
+
+    assert b"InvalidParams: overrides= change the tree of the experiment that this program joined" in done.stderr
+    assert await repository.interrupted() == []
+
+
 async def test_a_program_of_a_program(repository: aexp.Repository, child: Path, tmp_path: Path) -> None:
     """A program that runs another one joins, and so does the other: both log into the outermost experiment."""
     file = tmp_path / "middle.py"
