@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,32 +151,30 @@ async def test_watch_tells_of_every_process(command: Run, terminal: Run, repo_pa
     assert "Traceback" not in done.out
 
 
-async def test_watch_writes_a_line_for_each_event(repo_path: Path) -> None:
+@pytest.mark.parametrize("words", [("watch",), ("watch", "--json")], ids=" ".join)
+async def test_watch_writes_a_line_for_each_event(repo_path: Path, words: tuple[str, ...]) -> None:
     """Into a pipe `aexp watch` writes what happens as lines, and with --json as an object on each line, at once."""
+
+    def kind(line: bytes) -> str:
+        return str(json.loads(line)["kind"]) if "--json" in words else line.decode().split()[2]
+
     async with aexp.Repository(repo_path) as repository:
-        for words in (["watch"], ["watch", "--json"]):
-            watching = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "aexp_command", *words, cwd=repo_path, stdout=asyncio.subprocess.PIPE
-            )
-            assert watching.stdout is not None
-            lines: list[str] = []
-            number = 0
-            while not any("saved" in line for line in lines):  # until the watch has begun there is nothing to see
-                number += 1
-                async with repository.experiment(f"try-{len(words)}-{number}") as experiment:
-                    await experiment.log_metric("loss", 0.5, 3)
-                    await experiment.flush()
-                    await asyncio.sleep(0.3)
-                while True:
-                    try:
-                        line = await asyncio.wait_for(watching.stdout.readline(), 0.5)
-                    except TimeoutError:
-                        break
-                    lines.append(line.decode())
-            watching.send_signal(signal.SIGINT)
-            assert await watching.wait() == 130
-            told = (
-                [json.loads(line)["kind"] for line in lines] if len(words) > 1 else [line.split()[2] for line in lines]
-            )
-            assert {"metrics", "ended", "saved"} <= set(told)
-            assert len(words) > 1 or any("step 3  loss 0.5" in line for line in lines)
+        watching = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "aexp_command", *words, cwd=repo_path, stdout=asyncio.subprocess.PIPE
+        )
+        assert watching.stdout is not None
+        told: dict[str, bytes] = {}
+        number = 0
+        while not {"metrics", "ended", "saved"} <= told.keys():  # what is over before the watch begins is not told
+            number += 1
+            async with repository.experiment(f"try-{number}") as experiment:
+                for step in range(4):
+                    await experiment.log_metric("loss", 0.5, step)
+                    await asyncio.sleep(0.1)
+            with suppress(TimeoutError):
+                while line := await asyncio.wait_for(watching.stdout.readline(), 0.5):
+                    told[kind(line)] = line
+        watching.send_signal(signal.SIGINT)
+
+        assert await watching.wait() == 130
+        assert "--json" in words or b"loss 0.5" in told["metrics"]
