@@ -112,8 +112,33 @@ async def crash(path: str, say: Say) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def rename(path: str, say: Say) -> None:
+    """Give a saved experiment another name."""
+    async with aexp.Repository(path) as repository:
+        say("changed", (await repository.rename("one", "new")).rev)
+
+
+async def remove(path: str, say: Say) -> None:
+    """Remove two saved experiments together."""
+    async with aexp.Repository(path) as repository:
+        say("changed", [record.rev for record in await repository.remove("one", "two")])
+
+
+async def restore(path: str, say: Say) -> None:
+    """Bring back a removed experiment."""
+    async with aexp.Repository(path) as repository:
+        say("changed", (await repository.restore("one")).rev)
+
+
+async def maintain(path: str, say: Say) -> None:
+    """Sweep what dead processes left, and empty the trash."""
+    async with aexp.Repository(path) as repository:
+        done = await repository.maintain()
+        say("swept", done.retired, done.swept, done.trash, done.failures)
+
+
 STORIES: dict[str, Callable[[str, Say], Coroutine[Any, Any, None]]] = {
-    story.__name__: story for story in (save, discard, resume, recover, look, two, crash)
+    story.__name__: story for story in (save, discard, resume, recover, look, two, crash, rename, remove, restore, maintain)
 }
 
 
