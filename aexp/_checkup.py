@@ -87,7 +87,7 @@ def _with_sessions(store: Store, seen: Seen) -> Seen:
             continue
         try:
             ledger = _sessions.read_ledger(session.path, id)
-            left += [_recovery.left_open(account, id) for account in ledger.open()]
+            left += _recovery.interrupted_in(common, id, ledger)
             if ledger.ended():
                 ended.append(id)
         except JournalCorrupt as error:

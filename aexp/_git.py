@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,8 +33,12 @@ from .errors import (
 OLDEST: Final = (2, 31)
 """The oldest `git` whose `update-ref --stdin` and `status` do what is asked of them here."""
 
-_CONFIG: Final = ("core.preloadIndex=false", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=0")
 _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
+_QUIET: Final = tuple(
+    word
+    for setting in ("core.preloadIndex=false", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=0")
+    for word in ("-c", setting)
+)
 _KEPT_VARIABLES: Final = frozenset(
     {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
 )
@@ -104,6 +109,12 @@ def _unsupported(path: str, reason: str) -> AexpError:
     return UnsupportedRepository(path, reason, "see `git status` there")
 
 
+def make_empty(path: str) -> None:
+    """Make a bare repository without a commit at *path*."""
+    with translating_git(f"make a repository at {path}"):
+        pygit2.init_repository(path, bare=True)
+
+
 def check_program() -> tuple[int, int]:
     """Return the version of the `git` on the PATH; raise `GitNotFound` unless it is usable."""
     program = shutil.which("git")
@@ -126,6 +137,13 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return inherited | fixed | dict(extra or {})
 
 
+def _place(handle: Handle, folder: str | None = None) -> str:
+    place = folder or handle.worktree or handle.common
+    return (
+        place if os.path.isdir(place) else handle.common
+    )  # a linked worktree can be removed while its experiments go on
+
+
 def run(
     handle: Handle,
     *arguments: str,
@@ -137,18 +155,14 @@ def run(
 ) -> bytes:
     """Run `git` for the repository, with *config* (`key=value` each), and return what it prints.
 
-    *niced* lets everybody else on the machine go first.
-
-    Raises `GitError` with its words when it fails, `ReadOnlyRepository` or `DiskFull` when these say so.
+    *niced* lets everybody else on the machine go first. Raises `GitError` with its words when it fails,
+    `ReadOnlyRepository` or `DiskFull` when these say so.
     """
-    place = folder or handle.worktree or handle.common
-    if not os.path.isdir(place):  # a linked worktree can be removed while its experiments go on
-        place = handle.common
-    settings = [word for setting in (*_CONFIG, *config) for word in ("-c", setting)]
+    settings = [word for setting in config for word in ("-c", setting)]
     try:
         done = subprocess.run(
-            [*(("nice", "-n", "10") if niced else ()), "git", *settings, *arguments],
-            cwd=place,
+            [*(("nice", "-n", "10") if niced else ()), "git", *_QUIET, *settings, *arguments],
+            cwd=_place(handle, folder),
             input=input,
             capture_output=True,
             env=environment(extra),
@@ -170,6 +184,42 @@ def _refusal(handle: Handle, action: str, said: str) -> AexpError:
     if "No space left on device" in said or "Disk quota exceeded" in said:
         return DiskFull(handle.common)
     return GitError(action, said)
+
+
+def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, bool]:
+    """Run `git` and return at most *limit* bytes of what it prints, and whether that is all; raise as `run` does.
+
+    A child that has more to say is ended.
+    """
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            ["git", *_QUIET, *arguments],
+            cwd=_place(handle),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment(),
+            process_group=0,
+        ) as child,
+    ):
+        assert child.stdout is not None
+        found = child.stdout.read(limit + 1)
+        if len(found) > limit:
+            child.kill()
+            return found[:limit], False
+        if child.wait():
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip()
+            raise _refusal(handle, f"run `git {arguments[0]}`", said or f"exit {child.returncode}")
+    return found, True
+
+
+def settings_of(handle: Handle) -> list[tuple[str, str, str]]:
+    """Return (file or other origin, key, value) of every setting of Git here, in the order in which the last one wins."""
+    parts = os.fsdecode(run(handle, "config", "--list", "-z", "--show-origin")).split("\0")
+    pairs = zip(parts[::2], parts[1::2], strict=False)
+    return [(origin, *setting.partition("\n")[::2]) for origin, setting in pairs]
 
 
 def identity(handle: Handle, variables: Mapping[str, str]) -> Author:

@@ -352,7 +352,9 @@ async def test_a_branch_that_cannot_be_is_refused(repository: aexp.Repository, r
     assert refs_of(git, repo_path, "refs") == before
 
 
-async def test_a_branch_without_a_commit_does_not_get_one(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
+async def test_a_branch_without_a_commit_does_not_get_one(
+    repository: aexp.Repository, repo_path: Path, git: Git
+) -> None:
     """A branch on which HEAD stands, and which has no commit yet, is not made: HEAD would move."""
     await saved(repository, "it")
     git("checkout", "--quiet", "--orphan", "fresh", cwd=repo_path)
