@@ -41,7 +41,7 @@ STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading, Watching, Applying, Changing, Upkeep):
+class Repository(Reading, Watching, Changing, Applying, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
