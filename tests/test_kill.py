@@ -348,8 +348,16 @@ def test_a_kill_while_changing_leaves_the_old_or_the_new(
 def test_a_kill_while_maintaining_loses_nothing(edited: Path, killer: Path, oracle: Oracle, every: int) -> None:
     """Upkeep that is killed takes nothing from what a dead process left open, or from what is saved."""
     with teller(killer) as tell:
-        lines = [*tell("crash", edited).lines, *tell("two", edited, at=60).lines, *tell("two", edited).lines]
-    Sweep("maintain", edited, killer, oracle, tuple(lines))(every)
+        lines = list(tell("crash", edited).lines)
+        ((operations,),) = tell("two", copy_of(edited, edited.parent / "whole-two" / "repository"), at=0).about("end")
+        for back in range(1, 12):  # killed after it has saved, and before its session is put away
+            path = copy_of(edited, edited.parent / f"back-{back}" / "repository")
+            told = tell("two", path, at=operations - back)
+            if told.about("S") and len(list(path.glob(".git/aexp/sessions/*"))) == 2:
+                break
+        else:
+            pytest.fail("no kill left a session in which nothing is open")
+    Sweep("maintain", path, killer, oracle, (*lines, *told.lines))(every)
 
 
 # ---- the same name again ----
