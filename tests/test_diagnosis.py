@@ -29,6 +29,7 @@ async def main(path):
         await experiment.flush()
         if name.startswith("saved"):
             await experiment.save()
+    await asyncio.sleep(0.3)  # the journal says that they are saved
     print("ready", flush=True)
     os._exit(0)
 
@@ -215,6 +216,7 @@ def test_what_is_seen_is_judged(what: dict[str, object], subject: str, level: st
 
 
 @pytest.mark.compat
+@pytest.mark.timeout(240)
 @pytest.mark.skipif(shutil.which("dvc", path=os.path.dirname(sys.executable)) is None, reason="dvc is not installed")
 async def test_dvc_sees_every_change(repository: aexp.Repository, repo_path: Path) -> None:
     """After a rename, a removal, a restoring and upkeep, `dvc exp show` lists what stands, under its new name."""
