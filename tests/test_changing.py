@@ -361,24 +361,3 @@ async def test_a_branch_without_a_commit_does_not_get_one(
 
     with pytest.raises(aexp.InvalidName, match="HEAD stands on it"):
         await repository.branch("it", "fresh")
-
-
-# ---- a repository that cannot be written ----
-
-
-async def test_nothing_changes_where_nothing_can_be_written(repo_path: Path, repository: aexp.Repository) -> None:
-    """In a repository that cannot be written every change raises `ReadOnlyRepository`, and reading goes on."""
-    record = await saved(repository, "it")
-    folder = (repo_path / ".git" / record.ref).parent
-    folder.chmod(0o555)
-    if os.access(folder, os.W_OK):
-        folder.chmod(0o755)
-        pytest.skip("root may write everywhere")
-    try:
-        with pytest.raises(aexp.ReadOnlyRepository):
-            await repository.rename("it", "new")
-        with pytest.raises(aexp.ReadOnlyRepository):
-            await repository.remove("it")
-        assert await repository.get("it") == record
-    finally:
-        folder.chmod(0o755)
