@@ -10,6 +10,7 @@ from ._access import Access
 from ._board import Board, Row
 from ._desk import Desk
 from ._events import Event, Running
+from ._experiment import Experiment
 from ._git import open_handle
 from ._lifecycle import State
 from ._living import Living
@@ -105,13 +106,13 @@ def _board_at(_: Living, path: str, folder: str, session: str) -> Board | None:
 
 
 def _show_rows(_: Living, board: Board, desk: Desk, most: int | None) -> None:
-    board.show(
-        [
-            Row(each.id, each.name, each.baseline, each._params_text, dict(each._summary), each.step)
-            for each in list(desk.taken.values())[:most]
-            if each.state is State.ACTIVE
-        ]
-    )
+    active = [each for each in list(desk.taken.values())[:most] if each.state is State.ACTIVE]
+    board.show([_row(each) for each in active])
+
+
+def _row(each: Experiment) -> Row:
+    step = max(each.step, each._stream.highest)
+    return Row(each.id, each.name, each.baseline, each._params_text, dict(each._summary), step)
 
 
 def _clear(_: Living, board: Board) -> None:
