@@ -3,8 +3,9 @@
 import os
 from collections.abc import Sequence
 
-from . import _records
+from . import _differences, _records
 from ._access import Access
+from ._comparison import Comparison
 from ._lifecycle import Status
 from ._living import Living
 from ._query import Mode, compile_best, compile_select
@@ -86,6 +87,15 @@ class Reading(Access):
         Raises `ExperimentNotFound`, `FileNotFoundError`, `IsADirectoryError`.
         """
         return await self._read(_records.file, name, os.fspath(path))
+
+    async def compare(self, left: str, right: str, *, patch: bool = False) -> Comparison:
+        """Return what differs between two experiments, or any two commits: parameters, metrics and files.
+
+        *left* and *right* are an experiment's name, full ref or rev, or whatever names a commit: `HEAD`, a branch.
+        *patch* adds what `git diff` prints, in UTF-8 and of at most 4 MiB. What aexp itself wrote is compared as
+        parameters and metrics, not as files. Raises `ExperimentNotFound` for what names neither, `AmbiguousName`.
+        """
+        return await self._read(_differences.compare, left, right, self._settings.folder, patch)
 
 
 def _under_way(living: Living, name: str, metric: str | None) -> dict[str, Series] | None:

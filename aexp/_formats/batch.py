@@ -31,6 +31,8 @@ class Stream:
     """The paths of its files."""
     highest: int = 0
     """The highest step of any point that was encoded."""
+    joined: int = 0
+    """How many bytes programs that joined have in their journals."""
 
 
 @define(eq=False)

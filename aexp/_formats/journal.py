@@ -24,6 +24,13 @@ class Kind(StrEnum):
     POINTS = "points"
     STEP = "step"
     FILE = "file"
+    """Path, content in base 85 (None: what stands there is taken away), and True when it is executable."""
+    LOG = "log"
+    """Path, and what is added to the end of the file there."""
+    JOINED = "joined"
+    """Session, number and extents of a program that joined: its points and files stand here, in the session's folder."""
+    OUTS = "outs"
+    """The outs that are still to be taken, and what was left out, with the reasons."""
     TAGS = "tags"
     MESSAGE = "message"
     END = "end"
@@ -33,6 +40,10 @@ class Kind(StrEnum):
     DISCARDED = "discarded"
     RESUMED = "resumed"
     MOVED = "moved"
+
+
+CONTENT: Final = frozenset({Kind.POINTS, Kind.FILE, Kind.LOG, Kind.JOINED})
+"""What an experiment's extents lead to."""
 
 
 class Line(NamedTuple):

@@ -4,6 +4,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -60,37 +61,46 @@ def dump_yaml(value: object) -> bytes:
     return stream.getvalue().encode()
 
 
+def dump_flow(value: object) -> str:
+    """Return a plain value as YAML on one line, as `{a: 1, b: [x, y]}`; floats that are not finite as `.nan`, `.inf`."""
+    stream = io.StringIO()
+    emitter = _Emitter(stream, width=1 << 62, allow_unicode=True)
+    for event in _document([value], flow=True):  # in a list, because a word alone would be followed by `...`
+        emitter.emit(event)
+    return stream.getvalue().removesuffix("\n")[1:-1]
+
+
 class _Emitter(Emitter):
     """ruamel's emitter without the `YAML` object around it, which costs half as much again and lists a folder."""
 
     use_version = None  # what the emitter would otherwise ask its serializer for
 
 
-def _document(value: object) -> Iterator[Event]:
+def _document(value: object, *, flow: bool = False) -> Iterator[Event]:
     yield StreamStartEvent()
     yield DocumentStartEvent(explicit=False)
-    yield from _node(value)
+    yield from _node(value, flow)
     yield DocumentEndEvent(explicit=False)
     yield StreamEndEvent()
 
 
-def _node(value: object) -> Iterator[Event]:
+def _node(value: object, flow: bool) -> Iterator[Event]:
     """The events of one value; an alias is never among them."""
     if isinstance(value, dict):
-        yield MappingStartEvent(None, None, True, flow_style=not value)
+        yield MappingStartEvent(None, None, True, flow_style=flow or not value)
         for key, item in value.items():
-            yield _scalar(key, quoted=_needs_quotes(key))
-            yield from _node(item)
+            yield from _node(key, True)
+            yield from _node(item, flow)
         yield MappingEndEvent()
     elif isinstance(value, list):
-        yield SequenceStartEvent(None, None, True, flow_style=not value)
+        yield SequenceStartEvent(None, None, True, flow_style=flow or not value)
         for item in value:
-            yield from _node(item)
+            yield from _node(item, flow)
         yield SequenceEndEvent()
     elif isinstance(value, str):
         yield _scalar(value, quoted=_needs_quotes(value))
     elif isinstance(value, float) and not math.isfinite(value):
-        yield _scalar(repr(value), quoted=True)
+        yield _scalar(f".{value!r}".replace(".-", "-.") if flow else repr(value), quoted=not flow)
     else:
         yield _scalar(_number_or_word(value), quoted=False)
 
@@ -123,16 +133,16 @@ def _number_or_word(value: object) -> str:
 _FAULTS = (YAMLError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def load_yaml(text: str) -> object:
+def load_yaml(text: str, expanded: int = EXPANDED) -> object:
     """The values of a document by the rules of YAML 1.2, as DVC reads it; None when there are none.
 
     Dates become `datetime` objects, and an alias the object that it stands for. Raises `InvalidParams` with the
     line, where there is one, for what is no YAML or has two documents, a key twice, an unknown tag, more than
-    `DEPTH` levels, or more than `EXPANDED` once its aliases are written out.
+    `DEPTH` levels, or more than *expanded* (as `EXPANDED`) once its aliases are written out.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.Scanner = _GuardedScanner
-    yaml.Parser = _GuardedParser
+    yaml.Parser = partial(_GuardedParser, expanded=expanded)
     yaml.Constructor = _StrictConstructor
     yaml.composer.warn_double_anchors = False
     try:
@@ -165,8 +175,9 @@ class _GuardedParser(Parser):
     # Python refuses to read so many digits, except in base 60 (YAML 1.1), where it would take minutes.
     _LONG_NUMBER = r"[-+]?[0-9][0-9_:.]{4300}"
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, expanded: int) -> None:
         super().__init__(loader)
+        self._most = expanded
         self._expanded = 0
         self._open: list[tuple[str | None, int]] = []
         self._sizes: dict[str, int] = {}
@@ -198,7 +209,7 @@ class _GuardedParser(Parser):
 
     def _count(self, size: int, event: NodeEvent) -> None:
         self._expanded += size
-        if self._expanded > EXPANDED:
+        if self._expanded > self._most:
             self._refuse("too large once its aliases are written out", event)
 
     def _refuse(self, problem: str, event: NodeEvent) -> None:
