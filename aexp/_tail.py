@@ -16,15 +16,14 @@ from typing import Any, BinaryIO, Final
 from attrs import define, field
 
 from . import _sessions
-from ._events import Event, EventKind, Running
+from ._events import EventKind, Running
 from ._files import Breath
 from ._formats.account import Account, begun, told
 from ._formats.experiment import moment
-from ._formats.journal import Extents, Kind, Line, Reader
+from ._formats.journal import CONTENT, Extents, Kind, Line, Reader
 from ._formats.series import Curve, Number, decode_value
 from ._layout import segment_name
 from ._lifecycle import Status
-from ._values import Series
 from .errors import JournalCorrupt
 
 PROBE: Final = 1.0
@@ -42,6 +41,7 @@ _AT_ONCE: Final[Mapping[str, EventKind]] = MappingProxyType(
 _GATHERED: Final[Mapping[str, EventKind]] = MappingProxyType(
     {
         Kind.POINTS: EventKind.METRICS,
+        Kind.JOINED: EventKind.METRICS,
         Kind.PARAMS: EventKind.PARAMS,
         Kind.TAGS: EventKind.DESCRIBED,
         Kind.MESSAGE: EventKind.DESCRIBED,
@@ -50,7 +50,7 @@ _GATHERED: Final[Mapping[str, EventKind]] = MappingProxyType(
 
 
 @define(eq=False)
-class _Standing:
+class Standing:
     """How an experiment stands, and where its points lie."""
 
     account: Account
@@ -59,19 +59,28 @@ class _Standing:
     points: int = 0
     extents: Extents = field(factory=Extents)
 
-    def learn(self, line: Line, segment: int) -> None:
-        if line.kind != Kind.POINTS:
-            self.account = told(self.account, line.kind, line.payload)
+    def learn(self, line: Line, segment: int, path: str) -> None:
+        """Take in a record of the journal in the folder *path*."""
+        if line.kind in CONTENT:
+            self.extents.add(segment, line.offset, line.length)
+        if line.kind == Kind.POINTS:
+            self._count(line.payload)
             return
-        for name, column in line.payload[1].items():
+        self.account = told(self.account, line.kind, line.payload)
+        if line.kind == Kind.JOINED:
+            for kind, payload in _sessions.brought(path, line.payload):
+                if kind == Kind.POINTS:
+                    self._count(payload)
+
+    def _count(self, payload: Sequence[Any]) -> None:
+        for name, column in payload[1].items():
             self.summary[name] = decode_value(column[1][-1])
             highest = max(column[0])
             self.step = max(self.step, highest)
             self.points += len(column[0])
-        self.extents.add(segment, line.offset, line.length)
 
 
-_News = tuple[EventKind, _Standing, str | None]
+_News = tuple[EventKind, Standing, str | None]
 """What happened, to whom, and the commit that was made."""
 
 
@@ -88,12 +97,12 @@ class Tail:
     """When its owner was last looked for, by the monotonic clock."""
     drained: bool = False
     """Whether all was read that was there."""
-    mourned: bool = False
-    """Whether it was told what a dead session left."""
+    mourned: set[str] = field(factory=set)
+    """The experiments of which it was told that they were left."""
     _reader: Reader = field(init=False)
     _segment: int = 0
     _offset: int = 0
-    _standing: dict[int, _Standing] = field(factory=dict)
+    _standing: dict[int, Standing] = field(factory=dict)
     _gathered: dict[tuple[int, EventKind], None] = field(factory=dict)
     _told: float = 0.0
 
@@ -125,26 +134,37 @@ class Tail:
             for number, kind in gathered:
                 yield kind, self._standing[number], None
 
-    def under_way(self) -> list[_Standing]:
-        """Return the experiments that are neither saved nor left."""
-        return [each for each in self._complete() if self.alive and not each.account.fate]
+    @property
+    def joins(self) -> str:
+        """The id of the experiment that the session's program has joined; else empty."""
+        return str(self._joins.get("experiment", ""))
 
-    def left(self) -> list[_Standing]:
+    @property
+    def joined_session(self) -> str:
+        """The session of that experiment."""
+        return str(self._joins.get("session", ""))
+
+    @property
+    def _joins(self) -> Mapping[str, Any]:
+        joins = self.holder.get(_sessions.JOINS)
+        return joins if isinstance(joins, dict) else {}
+
+    def open(self) -> list[Standing]:
+        """Return the experiments that are neither saved nor left."""
+        return [each for each in self._complete() if not each.account.fate]
+
+    def left(self) -> list[Standing]:
         """Return the experiments that were left behind: kept, or open when the owner died."""
         fates = (Kind.KEPT,) if self.alive else ("", Kind.KEPT)
         return [each for each in self._complete() if each.account.fate in fates]
 
-    def _complete(self) -> list[_Standing]:
+    def _complete(self) -> list[Standing]:
         return [each for each in self._standing.values() if each.account.complete]
 
-    def event(self, kind: EventKind, standing: _Standing, rev: str | None = None) -> Event:
-        """Return an event about an experiment of this session, as it stands now."""
-        return Event(kind=kind, session=self.id, experiment=self.running(standing), rev=rev)
-
-    def running(self, standing: _Standing) -> Running:
+    def running(self, standing: Standing, *, interrupted: bool) -> Running:
         """Return how an experiment of this session stands, for others to keep."""
         account, holder = standing.account, self.holder
-        status = Status.INTERRUPTED if not self.alive and account.status is Status.RUNNING else account.status
+        status = Status.INTERRUPTED if interrupted and account.status is Status.RUNNING else account.status
         return Running(
             name=account.name,
             id=account.id,
@@ -167,15 +187,15 @@ class Tail:
             points=standing.points,
         )
 
-    def series(self, standing: _Standing, metric: str | None) -> dict[str, Series]:
-        """Return the series of *metric*, or of every metric, as far as the journal is read."""
+    def curves(self, standing: Standing, metric: str | None) -> dict[str, Curve]:
+        """Return the points of *metric*, or of every metric, as far as the journal is read."""
         try:
-            return self._series(standing, metric, self.path)
+            return self._curves(standing, metric, self.path)
         except FileNotFoundError:  # the session has ended just now
-            return self._series(standing, metric, _sessions.folder(self.common, self.id, _sessions.DONE))
+            return self._curves(standing, metric, _sessions.folder(self.common, self.id, _sessions.DONE))
         except JournalCorrupt:
             self._read_again()
-            return self._series(self._standing[standing.account.number], metric, self.path)
+            return self._curves(self._standing[standing.account.number], metric, self.path)
 
     def _read_again(self) -> None:
         """Read all from the beginning: a sync has failed, and what it may have lost stands again in a later segment."""
@@ -185,16 +205,16 @@ class Tail:
             breath()
             for _ in self._learned(line):
                 pass
-        self._gathered = {(each.account.number, EventKind.METRICS): None for each in self.under_way()}
+        self._gathered = {(each.account.number, EventKind.METRICS): None for each in self.open()}
 
-    def _series(self, standing: _Standing, metric: str | None, path: str) -> dict[str, Series]:
+    def _curves(self, standing: Standing, metric: str | None, path: str) -> dict[str, Curve]:
         curves: dict[str, Curve] = {}
         number = standing.account.number
         for kind, payload in _sessions.read_extents(path, self.id, standing.extents, number, None):
             for name, column in payload[1].items() if kind == Kind.POINTS else ():
                 if metric in (None, name):
                     curves.setdefault(name, Curve()).extend(*column)
-        return {name: curve.series() for name, curve in curves.items()}
+        return curves
 
     def _learned(self, line: Line) -> Iterator[_News]:
         number = line.payload[0] if isinstance(line.payload, list) else 0
@@ -202,19 +222,19 @@ class Tail:
         if line.kind == Kind.BEGIN:
             account, kind = begun(line.payload), EventKind.BEGUN
             if standing is None:
-                standing = self._standing[number] = _Standing(account)
+                standing = self._standing[number] = Standing(account)
             else:  # resumed by the session that kept or discarded it
                 standing.account, kind = account, EventKind.RESUMED
             if account.complete:
                 yield kind, standing, None
         elif standing is not None:
-            standing.learn(line, self._segment)
+            standing.learn(line, self._segment, self.path)
             if standing.account.complete:
                 yield from self._heard(number, standing, line)
             if standing.account.fate in (Kind.SAVED, Kind.MOVED):
                 del self._standing[number]
 
-    def _heard(self, number: int, standing: _Standing, line: Line) -> Iterator[_News]:
+    def _heard(self, number: int, standing: Standing, line: Line) -> Iterator[_News]:
         if line.kind in _GATHERED:
             self._gathered[number, _GATHERED[line.kind]] = None
             return
