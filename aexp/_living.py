@@ -1,22 +1,42 @@
+<<<<<<< HEAD
 """What is alive: the sessions of a repository, seen while they run, without their locks and each byte once."""
+=======
+"""The sessions of a repository while they live: what runs in them, what happens, what was logged.
 
-import json
+A session that joined another is a part of that one's experiment, as long as that stands: its points are told as the
+experiment's own, and nothing else of it.
+"""
+>>>>>>> main
+
 import os
 import time
+<<<<<<< HEAD
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
+=======
+from contextlib import suppress
+from operator import itemgetter
+from typing import Final
+>>>>>>> main
 
 from attrs import evolve
 
 from . import _sessions
 from ._events import Event, EventKind, Running
+<<<<<<< HEAD
 from ._files import Breath, read
 from ._formats.account import Account
 from ._formats.experiment import moment
 from ._formats.params import merge
 from ._formats.series import Curve
 from ._tail import PROBE, Standing, Tail
+=======
+from ._files import Breath
+from ._formats.params import merge
+from ._formats.series import Curve
+from ._tails import PROBE, Standing, Tail, holder
+>>>>>>> main
 from ._values import Series
 from .errors import AmbiguousName
 
@@ -24,6 +44,11 @@ SLICE: Final = 0.05
 """Seconds that one call reads: who waits for the thread, or cancels, waits no longer."""
 SETTLED: Final = 10**8
 """Nanoseconds after which another change of a folder has another time, however coarse the file system's clock is."""
+<<<<<<< HEAD
+=======
+_OF_PARTS: Final = frozenset({EventKind.METRICS, EventKind.PARAMS, EventKind.DESCRIBED})
+"""What is told of what happens in a part."""
+>>>>>>> main
 
 
 class Living:
@@ -56,33 +81,63 @@ class Living:
             if not gone or dead:
                 for news in tail.read(now + SLICE):
                     breath()
+<<<<<<< HEAD
                     events += self._told(tail, *news) if tell else ()
+=======
+                    if tell:
+                        events += self._events(tail, *news)
+>>>>>>> main
                 if not tail.drained:
                     return events, True
-            if gone:
+            if gone and tail.joins:  # it is taken in: what it was told as stands in another session
+                del self._tails[tail.id]
+            elif gone:
                 del self._tails[tail.id]
                 events.append(Event(kind=EventKind.CLOSED, session=tail.id))
+<<<<<<< HEAD
             elif not tail.alive and tell:
                 events += self._mourned(tail)
+=======
+            elif not tail.alive and not tail.mourned:
+                tail.mourned = True
+                for each in tail.left():
+                    events += self._events(tail, EventKind.INTERRUPTED, each) if not each.account.fate else []
+>>>>>>> main
         return events, False
 
     def running(self) -> list[Running]:
         """Return the experiments that are under way, oldest first."""
         breath, found = Breath(), []
+<<<<<<< HEAD
         for tail, standing in self._under_way():
             breath()
             found.append(self._running(tail, standing))
+=======
+        for tail in self._own():
+            for standing in tail.under_way():
+                breath()
+                found.append(self._whole(tail.running(standing)))
+>>>>>>> main
         return sorted(found, key=lambda each: (each.created, each.name))
 
     def standing(self) -> list[Event]:
         """Return what a watch begins with: what is running, and what was interrupted, the oldest first."""
         breath, found = Breath(), []
+<<<<<<< HEAD
         for tail, each in self._under_way():
             breath()
             found.append(Event(kind=EventKind.RUNNING, session=tail.id, experiment=self._running(tail, each)))
         for tail in self._tails.values():
             found += self._mourned(tail) if not tail.alive else ()
         return sorted(found, key=lambda event: event.experiment.created if event.experiment else moment(0))
+=======
+        for tail in self._own():
+            kind = EventKind.RUNNING if tail.alive else EventKind.INTERRUPTED
+            for standing in tail.under_way() if tail.alive else tail.left():
+                breath()
+                found += [(standing.account.created, event) for event in self._events(tail, kind, standing)]
+        return [event for _, event in sorted(found, key=itemgetter(0))]
+>>>>>>> main
 
     def history(self, name: str, metric: str | None, *, left: bool) -> dict[str, Series] | None:
         """Return the series of the experiment under way, or *left* behind, with the name, id or ref *name*.
@@ -92,7 +147,12 @@ class Living:
         """
         found = [
             (tail, standing)
+<<<<<<< HEAD
             for tail, standing in (self._left() if left else self._under_way())
+=======
+            for tail in self._own()
+            for standing in (tail.left() if left else tail.under_way())
+>>>>>>> main
             if name in (standing.account.name, standing.account.id, standing.account.ref)
         ]
         if not found:
@@ -102,6 +162,7 @@ class Living:
             ids = sorted(standing.account.id for _, standing in found)
             raise AmbiguousName(name, refs if len(refs) == len(found) else ids)
         tail, standing = max(found, key=lambda pair: pair[1].account.created)
+<<<<<<< HEAD
         curves = tail.curves(standing, metric)
         for part, its in self._parts(standing.account):
             for measured, curve in part.curves(its, metric).items():
@@ -167,6 +228,51 @@ class Living:
         return [
             Event(kind=EventKind.INTERRUPTED, session=tail.id, experiment=self._running(tail, each)) for each in news
         ]
+=======
+        curves: dict[str, Curve] = {}
+        tail.curves(standing, metric, curves)
+        for part, its in self._parts(standing.account.id):
+            part.curves(its, metric, curves)
+        return {name: curve.series() for name, curve in curves.items()}
+
+    # ---- parts ----
+
+    def _own(self) -> list[Tail]:
+        return [tail for tail in self._tails.values() if not tail.part]
+
+    def _parts(self, experiment: str) -> list[tuple[Tail, Standing]]:
+        """Return what programs at work, or dead and not taken in yet, have logged to the experiment."""
+        tails = [tail for tail in self._tails.values() if tail.part and tail.joins == experiment]
+        return [(tail, standing) for tail in tails for standing in (tail.under_way() or tail.left())]
+
+    def _events(self, tail: Tail, kind: EventKind, standing: Standing, rev: str | None = None) -> list[Event]:
+        """Return the event of what happened to an experiment, as it stands now; of a part, only what it logged."""
+        if not tail.part:
+            return [Event(kind=kind, session=tail.id, experiment=self._whole(tail.running(standing)), rev=rev)]
+        if kind not in _OF_PARTS:
+            return []
+        return [
+            Event(kind=kind, session=each.id, experiment=self._whole(each.running(its)))
+            for each in self._own()
+            for its in (each.under_way() if each.alive else ())
+            if its.account.id == tail.joins
+        ]
+
+    def _whole(self, running: Running) -> Running:
+        """Return *running* with what its parts have logged so far."""
+        for tail, standing in self._parts(running.id):
+            part = tail.running(standing)
+            running = evolve(
+                running,
+                summary={**running.summary, **part.summary},
+                params=merge(running.params, part.params),
+                tags=tuple(dict.fromkeys((*running.tags, *part.tags))),
+                message=running.message or part.message,
+                step=max(running.step, part.step),
+                points=running.points + part.points,
+            )
+        return running
+>>>>>>> main
 
     # ---- sessions ----
 
@@ -174,7 +280,9 @@ class Living:
         there = _sessions.names(self.common)
         for id in there:
             if id not in self._tails:
-                self._tails[id] = Tail(self.common, id, _holder(_sessions.folder(self.common, id)))
+                self._tails[id] = Tail(self.common, id, holder(_sessions.folder(self.common, id)))
+        for tail in self._tails.values():
+            tail.part = bool(tail.joins) and tail.holder[_sessions.JOINS].get("session") in there
         self._look_for_past_sessions()
         return set(there)
 
@@ -188,7 +296,7 @@ class Living:
             past = set(_sessions.names(self.common, _sessions.DONE))
             for id in sorted(past - self._over - self._tails.keys()):
                 path = _sessions.folder(self.common, id, _sessions.DONE)
-                self._tails[id] = Tail(self.common, id, _holder(path))
+                self._tails[id] = Tail(self.common, id, holder(path))
             self._over |= past
             if time.time_ns() - changed > SETTLED:
                 self._changed = changed
@@ -200,11 +308,3 @@ class Living:
         tail.looked = now
         tail.alive = tail.alive and _sessions.is_alive(self.common, tail.id)
         return True
-
-
-def _holder(path: str) -> Mapping[str, Any]:
-    try:
-        about = json.loads(read(os.path.join(path, _sessions.LOCK)))
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
