@@ -1,42 +1,23 @@
-<<<<<<< HEAD
-"""What is alive: the sessions of a repository, seen while they run, without their locks and each byte once."""
-=======
 """The sessions of a repository while they live: what runs in them, what happens, what was logged.
 
 A session that joined another is a part of that one's experiment, as long as that stands: its points are told as the
 experiment's own, and nothing else of it.
 """
->>>>>>> main
 
 import os
 import time
-<<<<<<< HEAD
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from typing import Any, Final
-=======
 from contextlib import suppress
 from operator import itemgetter
 from typing import Final
->>>>>>> main
 
 from attrs import evolve
 
 from . import _sessions
 from ._events import Event, EventKind, Running
-<<<<<<< HEAD
-from ._files import Breath, read
-from ._formats.account import Account
-from ._formats.experiment import moment
-from ._formats.params import merge
-from ._formats.series import Curve
-from ._tail import PROBE, Standing, Tail
-=======
 from ._files import Breath
 from ._formats.params import merge
 from ._formats.series import Curve
 from ._tails import PROBE, Standing, Tail, holder
->>>>>>> main
 from ._values import Series
 from .errors import AmbiguousName
 
@@ -44,11 +25,8 @@ SLICE: Final = 0.05
 """Seconds that one call reads: who waits for the thread, or cancels, waits no longer."""
 SETTLED: Final = 10**8
 """Nanoseconds after which another change of a folder has another time, however coarse the file system's clock is."""
-<<<<<<< HEAD
-=======
 _OF_PARTS: Final = frozenset({EventKind.METRICS, EventKind.PARAMS, EventKind.DESCRIBED})
 """What is told of what happens in a part."""
->>>>>>> main
 
 
 class Living:
@@ -60,7 +38,7 @@ class Living:
     def __init__(self, common: str, *, all: bool = False) -> None:
         self.common = common
         self._tails: dict[str, Tail] = {}
-        self._patience = PROBE if all else 0.0
+        self._patience = PROBE if all else 0.0  # who asks once wants to know who lives now
         self._over = set(_sessions.names(common, _sessions.DONE)) if all else None
         self._changed = 0
 
@@ -81,12 +59,8 @@ class Living:
             if not gone or dead:
                 for news in tail.read(now + SLICE):
                     breath()
-<<<<<<< HEAD
-                    events += self._told(tail, *news) if tell else ()
-=======
                     if tell:
                         events += self._events(tail, *news)
->>>>>>> main
                 if not tail.drained:
                     return events, True
             if gone and tail.joins:  # it is taken in: what it was told as stands in another session
@@ -94,50 +68,30 @@ class Living:
             elif gone:
                 del self._tails[tail.id]
                 events.append(Event(kind=EventKind.CLOSED, session=tail.id))
-<<<<<<< HEAD
-            elif not tail.alive and tell:
-                events += self._mourned(tail)
-=======
             elif not tail.alive and not tail.mourned:
                 tail.mourned = True
                 for each in tail.left():
                     events += self._events(tail, EventKind.INTERRUPTED, each) if not each.account.fate else []
->>>>>>> main
         return events, False
 
     def running(self) -> list[Running]:
-        """Return the experiments that are under way, oldest first."""
+        """Return the open experiments of living sessions, oldest first."""
         breath, found = Breath(), []
-<<<<<<< HEAD
-        for tail, standing in self._under_way():
-            breath()
-            found.append(self._running(tail, standing))
-=======
         for tail in self._own():
             for standing in tail.under_way():
                 breath()
                 found.append(self._whole(tail.running(standing)))
->>>>>>> main
         return sorted(found, key=lambda each: (each.created, each.name))
 
     def standing(self) -> list[Event]:
         """Return what a watch begins with: what is running, and what was interrupted, the oldest first."""
         breath, found = Breath(), []
-<<<<<<< HEAD
-        for tail, each in self._under_way():
-            breath()
-            found.append(Event(kind=EventKind.RUNNING, session=tail.id, experiment=self._running(tail, each)))
-        for tail in self._tails.values():
-            found += self._mourned(tail) if not tail.alive else ()
-        return sorted(found, key=lambda event: event.experiment.created if event.experiment else moment(0))
-=======
         for tail in self._own():
             kind = EventKind.RUNNING if tail.alive else EventKind.INTERRUPTED
             for standing in tail.under_way() if tail.alive else tail.left():
                 breath()
                 found += [(standing.account.created, event) for event in self._events(tail, kind, standing)]
         return [event for _, event in sorted(found, key=itemgetter(0))]
->>>>>>> main
 
     def history(self, name: str, metric: str | None, *, left: bool) -> dict[str, Series] | None:
         """Return the series of the experiment under way, or *left* behind, with the name, id or ref *name*.
@@ -147,12 +101,8 @@ class Living:
         """
         found = [
             (tail, standing)
-<<<<<<< HEAD
-            for tail, standing in (self._left() if left else self._under_way())
-=======
             for tail in self._own()
             for standing in (tail.left() if left else tail.under_way())
->>>>>>> main
             if name in (standing.account.name, standing.account.id, standing.account.ref)
         ]
         if not found:
@@ -162,73 +112,6 @@ class Living:
             ids = sorted(standing.account.id for _, standing in found)
             raise AmbiguousName(name, refs if len(refs) == len(found) else ids)
         tail, standing = max(found, key=lambda pair: pair[1].account.created)
-<<<<<<< HEAD
-        curves = tail.curves(standing, metric)
-        for part, its in self._parts(standing.account):
-            for measured, curve in part.curves(its, metric).items():
-                curves.setdefault(measured, Curve()).append(curve)
-        return {measured: curve.series() for measured, curve in curves.items()}
-
-    # ---- experiments, and the programs that joined them ----
-
-    def _under_way(self) -> Iterator[tuple[Tail, Standing]]:
-        """Yield what is open in living sessions, and in dead ones if programs that joined it are still at work."""
-        held = {tail.joins for tail in self._tails.values() if tail.alive and tail.joins}
-        for tail in self._tails.values():
-            for standing in tail.open():
-                if (tail.alive or standing.account.id in held) and not self._is_part(tail):
-                    yield tail, standing
-
-    def _left(self) -> Iterator[tuple[Tail, Standing]]:
-        under_way = {standing.account.id for _, standing in self._under_way()}
-        for tail in self._tails.values():
-            for standing in tail.left():
-                if standing.account.id not in under_way and not self._is_part(tail):
-                    yield tail, standing
-
-    def _is_part(self, tail: Tail) -> bool:
-        """Say whether the session is that of a program whose experiment still stands: what it logs is told as of that."""
-        return bool(tail.joins) and tail.joined_session in self._tails
-
-    def _parts(self, whole: Account) -> Iterator[tuple[Tail, Standing]]:
-        """Yield what programs have logged that work for the experiment *whole*, and are not taken in yet."""
-        for tail in self._tails.values():
-            if tail.joins == whole.id and tail.id not in whole.joined and self._is_part(tail):
-                for standing in tail.open():
-                    yield tail, standing
-
-    def _running(self, tail: Tail, standing: Standing) -> Running:
-        found = tail.running(standing, interrupted=not tail.alive and not any(self._parts(standing.account)))
-        for _, part in self._parts(standing.account):
-            found = evolve(
-                found,
-                params=merge(found.params, part.account.params),
-                summary={**found.summary, **part.summary},
-                step=max(found.step, part.step),
-                points=found.points + part.points,
-            )
-        return found
-
-    def _told(self, tail: Tail, kind: EventKind, standing: Standing, rev: str | None) -> Iterator[Event]:
-        if not self._is_part(tail):
-            yield Event(kind=kind, session=tail.id, experiment=self._running(tail, standing), rev=rev)
-            return
-        if kind in (EventKind.METRICS, EventKind.PARAMS):
-            for owner, whole in self._under_way():
-                if whole.account.id == tail.joins:
-                    yield Event(kind=kind, session=owner.id, experiment=self._running(owner, whole))
-
-    def _mourned(self, tail: Tail) -> list[Event]:
-        """Return what was interrupted with a dead session and was not told yet; not what programs still work for."""
-        under_way = {standing.account.id for _, standing in self._under_way()}
-        news = [each for each in tail.left() if each.account.id not in under_way | tail.mourned]
-        if self._is_part(tail):
-            return []
-        tail.mourned.update(each.account.id for each in news)
-        return [
-            Event(kind=EventKind.INTERRUPTED, session=tail.id, experiment=self._running(tail, each)) for each in news
-        ]
-=======
         curves: dict[str, Curve] = {}
         tail.curves(standing, metric, curves)
         for part, its in self._parts(standing.account.id):
@@ -272,7 +155,6 @@ class Living:
                 points=running.points + part.points,
             )
         return running
->>>>>>> main
 
     # ---- sessions ----
 

@@ -255,12 +255,12 @@ def read_extents(path: str, id: str, extents: Extents, number: int, until: int |
                     if kind not in CONTENT or not (until is None or sequence < until):
                         continue
                     if kind == Kind.JOINED:
-                        yield from brought(path, payload)
+                        yield from _brought(path, payload)
                     else:
                         yield kind, payload
 
 
-def brought(path: str, payload: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+def _brought(path: str, payload: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Yield what a program that joined has logged, as records of the experiment that it joined."""
     number, session, its_number, ranges, _ = payload
     place = joined_folder(path, session)
