@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import define, field
 
-from . import _git, _packs, _recovery, _refs, _sessions
+from . import _git, _joining, _packs, _recovery, _refs, _sessions
 from ._files import Breath, lock, translating
 from ._findings import (
     KEPT_JOURNALS,
@@ -67,8 +67,9 @@ def maintain(store: Store, now: float) -> Maintenance:
     if not os.access(common, os.W_OK):
         raise ReadOnlyRepository(common)
     for id in _sessions.names(common):
-        with done.step(f"look at the session {id}"):
-            _sweep_session(store, id, done)
+        if not _joining.belongs(common, id):
+            with done.step(f"look at the session {id}"):
+                _sweep_session(store, id, done)
     with done.step("sweep"):
         _sweep_orphans(store, done)
     with done.step("remove old journals"):

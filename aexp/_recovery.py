@@ -93,7 +93,8 @@ def recover(store: Store, *, salvage: bool) -> list[Record]:
     failures: list[Exception] = []
     for session in _dead_sessions(store):
         try:
-            saved += _recover_session(store, session, _ledger(session, salvage=salvage))
+            ledger = _ledger(session, salvage=salvage)
+            saved += _recover_session(store, session, ledger, failures, salvage=salvage)
         except (AexpError, OSError) as error:
             failures.append(error)
         finally:
@@ -127,13 +128,16 @@ def _dead_sessions(store: Store) -> Iterator[Session]:
             time.sleep(LOOK)
 
 
-def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Record]:
+def _recover_session(
+    store: Store, session: Session, ledger: Ledger, failures: list[Exception], *, salvage: bool
+) -> list[Record]:
     """Finish what was being saved, save what was open, and retire the session. Done again, it changes nothing."""
     _refs.sweep_locks(store.handle, session.path)
     saved, _ = _save(store, session, ledger, _pending(session, ledger))
     held = _held(store.handle.common)  # before what has ended is taken in: what ends in between waits for the next time
-    ledger = _joining.complete(store, session, _ledger(session, salvage=True))
-    rest = [_ended(account) for account in ledger.open() if account.id not in held]
+    ledger, bad = _joining.complete(store, session, _ledger(session, salvage=True), salvage=salvage)
+    left = held.keys() | bad.keys()
+    rest = [_ended(account) for account in ledger.open() if account.id not in left]
     names = {account.number: account for account in rest}
     for attempt in range(SUFFIXES):
         if not names:
@@ -149,14 +153,10 @@ def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Rec
         for error in failed.values():
             if not isinstance(error, NameTaken):
                 raise error
-    if any(account.id in held for account in ledger.open()):
-        return _finished(saved)
-    finish_discards(store, session, ledger)
-    put_away(store, session)
-    return _finished(saved)
-
-
-def _finished(saved: Sequence[Record]) -> list[Record]:
+    if not any(account.id in left for account in ledger.open()):
+        finish_discards(store, session, ledger)
+        put_away(store, session)
+    failures += bad.values()
     return [record for record in saved if record.status is not Status.RUNNING]
 
 
@@ -296,7 +296,9 @@ def _whole(store: Store, found: Found) -> Found:
     if found.session is store.session or not _sessions.is_live(store.handle.common, found.session):
         return found
     try:
-        ledger = _joining.complete(store, found.session, found.ledger)
+        ledger, bad = _joining.complete(store, found.session, found.ledger)
+        if found.account.id in bad:
+            raise bad[found.account.id]
     except BaseException:
         found.session.close()
         raise

@@ -254,7 +254,8 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
         async with turn:
             if self._desk is None:
                 self._desk = await settled(asyncio.ensure_future(self._set_up(writer, baseline)))
-                self._show(self._desk)
+                if self._join is None:  # DVC sees one experiment, the one that is joined
+                    self._show(self._desk)
             return self._desk
 
     async def _set_up(self, writer: Worker[Store], baseline: str | None) -> Desk:

@@ -262,7 +262,7 @@ def read_extents(path: str, id: str, extents: Extents, number: int, until: int |
 
 def _brought(path: str, payload: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Yield what a program that joined has logged, as records of the experiment that it joined."""
-    number, session, its_number, ranges = payload
+    number, session, its_number, ranges, _ = payload
     place = joined_folder(path, session)
     for kind, its_payload in read_extents(place, session, Extents(map(tuple, ranges)), its_number, None):
         yield kind, [number, *its_payload[1:]]

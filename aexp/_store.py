@@ -247,8 +247,7 @@ class Store:
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        beside = not files.are_within(intent.folder)  # else all that is beside our folder is as it was captured
-        around = root.hex() if beside else intent.tree
+        around = intent.tree if files.are_within(intent.folder) else root.hex()  # as captured, else as it is now
         others = self.library.others(around, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
@@ -349,8 +348,7 @@ class Store:
 
     def read_tree(self, id: bytes) -> dict[bytes, Entry]:
         """Return the entries of the tree *id*; those asked for last are remembered."""
-        entries = self._trees.get(id)
-        if entries is None:
+        if (entries := self._trees.get(id)) is None:
             kind, content = _git.read_object(self.handle, id)
             if kind is not Kind.TREE:
                 raise GitError(f"read the tree {id.hex()}", "it is no tree")

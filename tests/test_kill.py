@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -429,3 +430,30 @@ def test_a_kill_while_undoing_loses_nothing(dirty: Path, killer: Path, every: in
         assert tell("apply", dirty).about("A")
     assert work_tree(dirty) != before
     assert sweep("undo", dirty, killer, before, every, lambda *_: None) > 20 / every
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")
+@STEPS
+def test_a_kill_beside_another_file_system_loses_nothing(
+    dirty: Path, killer: Path, git: Callable[..., str], every: int
+) -> None:
+    """Where the work tree is on another file system and files must be copied, a kill at any operation there is undone, too."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere, teller(killer) as tell:
+        path = Path(elsewhere) / "linked"
+        git("worktree", "add", "--quiet", "-b", "other", path, cwd=dirty)
+        (path / "train.py").write_text("mine, in no commit\n")
+        (path / "folder").mkdir()
+        (path / "folder" / "untracked").write_text("mine, too\n")
+        before = work_tree(path)
+        for story in ("apply", "undo"):
+            told, at = Told(-signal.SIGKILL, []), 1
+            while told.code:
+                if story == "undo":
+                    assert tell("apply", path).about("A")
+                told = tell(story, path, below="", at=at)
+                at += every
+                undone = tell("undo", path)
+                assert undone.about("U") or undone.about("nothing")
+                assert work_tree(path) == before, (story, at)
+            assert at > 10
+        git("worktree", "remove", "--force", path, cwd=dirty)
