@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import gc
 import itertools
 import math
 import os
@@ -632,3 +633,23 @@ async def test_every_field_of_a_record_is_in_its_row(filled: Path) -> None:
     assert all(hasattr(record, name) for name in names)
     assert len(names) == 20
     assert VERSION == 1
+
+
+@pytest.mark.slow
+async def test_the_loop_stays_alive_while_thousands_are_listed(repo_path: Path) -> None:
+    """Listing 3,000 records, the first time, from the index, and with where and sort, never stops the loop for long.
+
+    In time of the processor: what other programs do on a loaded machine does not count.
+    """
+    await saved(repo_path, 3_000)
+    async with aexp.Repository(repo_path) as repository:
+        queries: list[dict[str, Any]] = [{}, {}, {"where": "params.n > 10 and metrics.m > 2", "sort": "-metrics.m"}]
+        for query in queries:
+            gc.collect()
+            task, longest = asyncio.ensure_future(repository.experiments(**query)), 0.0
+            while not task.done():
+                begin = time.process_time()
+                await asyncio.sleep(0)
+                longest = max(longest, time.process_time() - begin)
+            assert len(await task) > 2_900
+            assert longest < 0.05
