@@ -38,6 +38,7 @@ class Living:
     def __init__(self, common: str, *, all: bool = False) -> None:
         self.common = common
         self._tails: dict[str, Tail] = {}
+        self._patience = PROBE if all else 0.0  # who asks once wants to know who lives now
         self._over = set(_sessions.names(common, _sessions.DONE)) if all else None
         self._changed = 0
 
@@ -184,7 +185,7 @@ class Living:
 
     def _is_due(self, tail: Tail, now: float) -> bool:
         """Look whether the owner lives, if it is time; say whether there may be something new to read."""
-        if now - tail.looked < PROBE:
+        if now - tail.looked < self._patience:
             return tail.alive or not tail.drained
         tail.looked = now
         tail.alive = tail.alive and _sessions.is_alive(self.common, tail.id)

@@ -24,7 +24,7 @@ EXTRAS = {
     "polars",
     "pyarrow",
 }  # imported when used: nobody needs them to log a metric
-RARE = {"html", "tomlkit", "tomllib"}  # few programs need them, and every import of aexp would pay
+RARE = {"html", "sqlite3", "tomlkit", "tomllib"}  # few programs need them, and every import of aexp would pay
 STATEFUL = {
     "ContextVar",
     "Counter",

@@ -52,7 +52,7 @@ async def diff(
     for file in found.files:
         _screen.draw(screen, Text(f"{file.kind:<8} {visible(file.path)}", COLOURS[file.kind]))
     for line in (found.patch or "").splitlines():
-        if screen.is_terminal:  # else as it is, for `git apply`
+        if _screen.is_terminal():  # else as it is, for `git apply`
             _screen.draw(screen, Text(visible(line), _colour(line)))
         else:
             _output.write(line)

@@ -1,5 +1,6 @@
 """How far long work is: a bar with a rate on standard error, where that is a terminal."""
 
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -32,7 +33,7 @@ class Bar:
             transient=True,
             redirect_stdout=False,  # data goes where it goes, also while a bar stands on standard error
             redirect_stderr=False,
-            disable=not console.is_terminal,
+            disable=not sys.stderr.isatty(),
         )
         self._tasks: dict[str, TaskID] = {}
 

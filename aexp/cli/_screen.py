@@ -1,6 +1,7 @@
 """The terminal: how wide it is, and what is drawn there."""
 
 import os
+import sys
 
 from rich.console import Console, RenderableType
 
@@ -18,7 +19,12 @@ def screen() -> Console:
 
 def room(screen: Console) -> int | None:
     """Return how many characters a line has; None where standard output is no terminal, and a line may have any number."""
-    return screen.width if screen.is_terminal or "COLUMNS" in os.environ else None
+    return screen.width if is_terminal() or "COLUMNS" in os.environ else None
+
+
+def is_terminal() -> bool:
+    """Say whether somebody looks at standard output; FORCE_COLOR alone makes it no terminal."""
+    return sys.stdout.isatty()
 
 
 def draw(screen: Console, table: RenderableType) -> None:

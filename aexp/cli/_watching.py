@@ -42,7 +42,7 @@ async def watch(
     async with aexp.Repository(place) as repository:
         if once:
             _once(await repository.running(), precision, json=json)
-        elif json or not _screen.screen().is_terminal:
+        elif json or not _screen.is_terminal():
             async for event in repository.watch():
                 _tell(event, precision, json=json)
         else:
