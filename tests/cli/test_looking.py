@@ -352,4 +352,4 @@ async def test_long_work_shows_how_far_it_is(terminal: Run, command: Run, repo_p
     assert "reading histories" in done.out
     assert re.search(r"3 of 3.*/s", colourless(done.out))
     assert colourless(done.out).rstrip().endswith("─")
-    assert command("show", "--sparklines").err == ""
+    assert command("show", "--sparklines", FORCE_COLOR="1").err == ""  # colours are no terminal
