@@ -7,6 +7,7 @@ from itertools import chain, zip_longest
 from typing import Any, Final, Literal
 
 from attrs import evolve, frozen
+from rich.cells import cell_len, set_cell_size
 
 from ._words import cell
 
@@ -110,11 +111,11 @@ def texts(column: Column, precision: int, widest: int | None = WIDEST) -> list[s
 
 
 def shortened(text: str, widest: int | None) -> str:
-    """Return *text* with its middle left out where it is longer than *widest*."""
-    if widest is None or len(text) <= widest:
+    """Return *text* with its middle left out where it takes more than *widest* places in a terminal."""
+    if widest is None or cell_len(text) <= widest:
         return text
     tail = (widest - 1) // 2
-    return f"{text[: widest - 1 - tail]}…{text[len(text) - tail :]}"
+    return f"{set_cell_size(text, widest - 1 - tail)}…{set_cell_size(text[::-1], tail)[::-1]}"
 
 
 def folded(title: str, width: int) -> list[str]:

@@ -1,7 +1,6 @@
 """The arguments and flags that several verbs have, and what completes them in a shell."""
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +31,7 @@ def _asked(
 
     async def ask(context: "CompletionContext") -> list[tuple[str, str]]:
         given = context.get("--repository")
-        path = (given.raw if given else None) or os.environ.get("AEXP_REPOSITORY") or "."
+        path = (given.raw if given else None) or "."
         async with aexp.Repository(path) as repository:
             return list((await question(repository, context)).items())
 
@@ -51,10 +50,6 @@ async def _commits(repository: aexp.Repository, _: "CompletionContext") -> dict[
 
 async def _names_and_commits(repository: aexp.Repository, context: "CompletionContext") -> dict[str, str]:
     return await _names(repository, context) | await _commits(repository, context) | {"HEAD": ""}
-
-
-async def _interrupted(repository: aexp.Repository, _: "CompletionContext") -> dict[str, str]:
-    return {each.name: f"interrupted, of {each.created:%Y-%m-%d}" for each in await repository.interrupted()}
 
 
 async def _metrics(repository: aexp.Repository, context: "CompletionContext") -> dict[str, str]:

@@ -73,7 +73,7 @@ async def show(
         if not records and where is None:
             await none_here(repository, all=all, rev=rev)
         elif not records:
-            _output.say(f"no experiment {'' if all else f'of {baseline} '}where {where}".replace("\n", " "))
+            _output.say(visible(f"no experiment {'' if all else f'of {baseline} '}where {where}"))
 
 
 async def best(
@@ -144,9 +144,8 @@ async def _draw(
         _output.say(_tables.missing(drawn.left_out, len(columns)))
     damaged = [record for record in records if record.damaged is not None]
     if damaged:
-        _output.say(
-            f"{count(len(damaged), 'experiment')} cannot be read, such as {visible(damaged[0].name)}: {damaged[0].damaged}"
-        )
+        said = f"{count(len(damaged), 'experiment')} cannot be read, such as {damaged[0].name}: {damaged[0].damaged}"
+        _output.say(visible(said))
 
 
 async def _courses(repository: aexp.Repository, records: Sequence[aexp.Record]) -> Mapping[str, list[str]]:

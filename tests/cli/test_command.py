@@ -258,6 +258,8 @@ async def test_bash_completes_verbs_flags_and_names(command: Run, repo_path: Pat
     assert "main" in completed(command, repo_path, "aexp", "list", "--rev", "")
     assert {"acc", "train/loss"} <= completed(command, repo_path, "aexp", "best", "")
     assert {"acc", "train/loss"} <= completed(command, repo_path, "aexp", "history", "alpha", "")
+    for place, where in ((("-C", str(repo_path)), {}), ((), {"AEXP_REPOSITORY": str(repo_path)})):
+        assert "alpha" in command("__complete", *place, "log", "", cwd=repo_path.parent, **where).out.split()
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 import aexp
 from aexp.cli import _curves, _grid, _sparks, _words
@@ -148,6 +149,7 @@ def test_a_long_text_loses_its_middle() -> None:
     assert _grid.shortened("abcdefghij", 7) == "abc…hij"
     assert _grid.shortened("abcdefghij", 10) == "abcdefghij"
     assert _grid.shortened("abcdefghij", None) == "abcdefghij"
+    assert cell_len(_grid.shortened("日本語の実験", 7)) == 7
 
 
 @given(st.lists(st.floats(), max_size=50), st.integers(1, 20))
