@@ -1,10 +1,7 @@
 """`aexp diff`: what two experiments, or any two commits, differ in."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 import aexp
@@ -48,7 +45,10 @@ async def diff(
         if rows and md:
             _output.write(_tables.markdown([title, *header], rows))
         elif rows:
-            _screen.draw(screen, _table([title, *header], rows, _screen.room(screen)))
+            parts = zip([title, *header], zip(*rows, strict=True), strict=True)
+            _screen.draw(
+                screen, _tables.table([_tables.Part([head], cells, right=head != title) for head, cells in parts])
+            )
     for file in found.files:
         _screen.draw(screen, Text(f"{file.kind:<8} {visible(file.path)}", COLOURS[file.kind]))
     for line in (found.patch or "").splitlines():
@@ -64,15 +64,6 @@ def _row(name: str, change: aexp.Change, precision: int) -> list[str]:
         for value, kind in ((change.old, "removed"), (change.new, "added"))
     )
     return [visible(name), old, new, cell(change.difference, precision)]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], room: int | None) -> Table:
-    table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), header_style="bold")
-    for place, title in enumerate(header):
-        table.add_column(Text(title), justify="right" if place else "left", overflow="fold", no_wrap=room is None)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 def _colour(line: str) -> str:

@@ -4,15 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from rich import box
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
 import aexp
 
-from . import _curves, _output, _screen, _shapes, _sparks
+from . import _curves, _output, _screen, _shapes, _sparks, _tables
 from ._options import Csv, Json, Metrics, Name, Place, Precision, called, flag
-from ._tables import COLOURS
 from ._tree import status
 from ._words import cell, count, length, precise, visible
 
@@ -66,22 +64,19 @@ def _points(found: Mapping[str, aexp.Series]) -> Iterator[tuple[Any, ...]]:
             yield metric, step, value, stamp
 
 
-def _overview(found: Mapping[str, aexp.Series], precision: int) -> Table:
-    table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("Metric", overflow="fold")
-    for title in ("Points", "First", "Least", "Most", "Last"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("Course", no_wrap=True)
+def _overview(found: Mapping[str, aexp.Series], precision: int) -> Group:
+    columns: dict[str, list[str]] = {
+        title: [] for title in ("Metric", "Points", "First", "Least", "Most", "Last", "Course")
+    }
     for metric, series in found.items():
         numbers = [value for value in series.values if value == value]
         ends = (series.values[0], min(numbers, default=None), max(numbers, default=None), series.values[-1])
-        table.add_row(
-            Text(visible(metric)),
-            f"{len(series):,}",
-            *(cell(value, precision) for value in ends),
-            _sparks.sparkline(series.values, 16),
-        )
-    return table
+        row = [visible(metric), f"{len(series):,}", *(cell(value, precision) for value in ends)]
+        for cells, text in zip(columns.values(), [*row, _sparks.sparkline(series.values, 16)], strict=True):
+            cells.append(text)
+    return _tables.table(
+        [_tables.Part([title], cells, right=title not in ("Metric", "Course")) for title, cells in columns.items()]
+    )
 
 
 async def log(
@@ -118,7 +113,9 @@ def _told(
 ) -> Iterator[Text]:
     """Yield the lines that are printed."""
     word = status(record)
-    yield Text.assemble((visible(record.name), "bold"), "  ", (word, COLOURS.get(word, "")), f"  {record.rev[:7]}")
+    yield Text.assemble(
+        (visible(record.name), "bold"), "  ", (word, _tables.COLOURS.get(word, "")), f"  {record.rev[:7]}"
+    )
     yield _event(record.created, f"began on {visible(called(baseline))} ({baseline.rev[:7]}), {_code(record)}", now)
     if record.params:
         yield _more("params", _flat(record.params), precision)

@@ -29,7 +29,7 @@ def is_terminal() -> bool:
 
 def draw(screen: Console, table: RenderableType) -> None:
     """Draw a table as wide as it is."""
-    screen.print(table, crop=False)
+    screen.print(table, crop=False, overflow="ignore", no_wrap=True)
 
 
 def has_colour(screen: Console) -> bool:

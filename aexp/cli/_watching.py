@@ -10,7 +10,6 @@ from typing import Annotated, Final
 from attrs import define, field
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 import aexp
@@ -150,30 +149,29 @@ class View:
         head = Text(f"{count(len(self.running), 'experiment')} running; Ctrl-C ends the watch", "dim")
         return Group(head, self.table(_now(), width), *self.lines)
 
-    def table(self, now: datetime, room: int | None) -> Table:
+    def table(self, now: datetime, room: int | None) -> Group:
         """Return a table of what is running, with as many metrics as there is room for."""
         rows = list(self.running.values())
         names = dict.fromkeys(name for each in rows for name in each.summary)
         first = [
-            _tables.Part(Text("Experiment"), [Text(visible(each.name), "bold") for each in rows]),
-            _tables.Part(Text("For"), [Text(length((now - each.created).total_seconds())) for each in rows]),
-            _tables.Part(Text("Step"), [Text(str(each.step)) for each in rows], "right"),
+            _tables.Part(["Experiment"], [visible(each.name) for each in rows], styles=["bold"] * len(rows)),
+            _tables.Part(["For"], [length((now - each.created).total_seconds()) for each in rows]),
+            _tables.Part(["Step"], [str(each.step) for each in rows], right=True),
         ]
         metrics = [
-            _tables.Part(Text(visible(name), _tables.HEADS["metric"]), self._cells(rows, name)) for name in names
+            _tables.Part([visible(name)], self._cells(rows, name), head=_tables.HEADS["metric"]) for name in names
         ]
         last = [
-            _tables.Part(Text("Points"), [Text(f"{each.points:,}") for each in rows], "right"),
-            _tables.Part(Text("Process"), [Text(f"{each.pid} on {visible(each.host)}") for each in rows]),
+            _tables.Part(["Points"], [f"{each.points:,}" for each in rows], right=True),
+            _tables.Part(["Process"], [f"{each.pid} on {visible(each.host)}" for each in rows]),
         ]
         return _tables.table(_tables.fitted(first, [*metrics, *last], room))
 
-    def _cells(self, rows: list[aexp.Running], name: str) -> list[Text]:
+    def _cells(self, rows: list[aexp.Running], name: str) -> list[str]:
         return [
-            Text(
-                f"{cell(each.summary[name], self.precision):<9} {_sparks.sparkline(list(self.courses.get((each.id, name), ())))}"
-                if name in each.summary
-                else ""
-            )
+            f"{cell(each.summary[name], self.precision):<9} "
+            f"{_sparks.sparkline(list(self.courses.get((each.id, name), ())))}"
+            if name in each.summary
+            else ""
             for each in rows
         ]
