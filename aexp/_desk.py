@@ -9,6 +9,7 @@ from ._formats.account import Account
 from ._formats.params import dump_params, merge
 from ._formats.plain import plain
 from ._journal import Journal
+from ._preview import Preview
 from ._saver import Saver
 from ._store import Start, Started, Store
 from ._values import CodeMode, OnError, Settings, StrPath
@@ -30,6 +31,8 @@ class Desk:
     start: Gatherer[Start, Started]
     origin: Mapping[str, str]
     entropy: Callable[[int], bytes]
+    preview: Worker[Preview] | None = None
+    """Where there is a DVC repository: what writes ahead for its table."""
     taken: "dict[str, Experiment]" = field(factory=dict)
     """The open experiments by ref."""
     _numbers: int = 0

@@ -15,6 +15,7 @@ PRIVATE: Final = "refs/aexp/"
 PARAMS: Final = "params.yaml"
 METRICS: Final = "metrics.json"
 PIPELINE: Final = "dvc.yaml"
+LOCK: Final = "dvc.lock"
 ACCOUNT: Final = "experiment.json"
 SERIES: Final = "plots/metrics"
 

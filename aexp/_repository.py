@@ -12,7 +12,7 @@ from typing import Any, Self
 import anyio
 from attrs import evolve
 
-from . import _machine, _recovery
+from . import _dvc, _machine, _recovery
 from ._desk import Desk, Options, options_of
 from ._experiment import Experiment
 from ._formats.account import Account, begin
@@ -24,6 +24,7 @@ from ._journal import Journal
 from ._lifecycle import Status
 from ._names import check_experiment_name, check_message, check_tag, new_id
 from ._pipelines import Pipelines
+from ._preview import open_preview
 from ._reading import Reading
 from ._saver import Saver
 from ._store import Start, Started, Store, open_store
@@ -88,6 +89,8 @@ class Repository(Reading):
                 await desk.start.idle()
                 await desk.saver.idle()
                 await desk.journal.aclose()
+                if desk.preview is not None:
+                    await desk.preview.aclose()
         finally:
             try:
                 await writer.run(Store.close)
@@ -249,9 +252,12 @@ class Repository(Reading):
         except BaseException:
             await writer.run(Store.forget_session)
             raise
-        saver = Saver(writer, journal, author, self._settings, session.path, id)
+        path, root = self._path, await writer.run(_dvc_root, self._path)
+        preview = None if root is None else Worker("aexp-dvc", lambda: open_preview(path, root), path)
+        saver = Saver(writer, journal, author, self._settings, session.path, id, preview)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
-        return Desk(id, self._settings, writer, journal, saver, start, origin | {"session": id}, os.urandom)
+        origin |= {"session": id}
+        return Desk(id, self._settings, writer, journal, saver, start, origin, os.urandom, preview)
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
@@ -271,6 +277,10 @@ def _let_go(session: "weakref.ref[Any]") -> None:
     ours = session()
     if ours is not None:
         ours.close()
+
+
+def _dvc_root(store: Store, path: str) -> str | None:
+    return _dvc.find_root(path, store.handle.worktree)
 
 
 def _nothing(_: object) -> None:

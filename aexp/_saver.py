@@ -12,6 +12,7 @@ from ._formats.batch import Stream
 from ._formats.experiment import Author, intend, upon
 from ._formats.journal import Kind
 from ._journal import Journal
+from ._preview import Preview
 from ._store import Job, Store
 from ._values import Record, Settings
 from ._workers import Gatherer, Worker
@@ -35,10 +36,17 @@ class Saver:
     """The one place where commits of living experiments are made."""
 
     def __init__(
-        self, worker: Worker[Store], journal: Journal, author: Author, settings: Settings, folder: str, session: str
+        self,
+        worker: Worker[Store],
+        journal: Journal,
+        author: Author,
+        settings: Settings,
+        folder: str,
+        session: str,
+        preview: Worker[Preview] | None = None,
     ) -> None:
         self._worker, self._journal, self._author, self._settings = worker, journal, author, settings
-        self._folder, self._session = folder, session
+        self._folder, self._session, self._preview = folder, session, preview
         self._lock = anyio.Lock()
         self._group: Gatherer[Request, Record] = Gatherer(
             self._commit, GROUP, lambda request: 2**20 + 10 * len(request.stream.extents)
@@ -82,6 +90,9 @@ class Saver:
             for request, answer in zip(requests, answers, strict=True):
                 if isinstance(answer, Record):
                     self._journal.record(Kind.SAVED, [request.account.number, answer.rev, request.final])
+            if self._preview is not None:  # behind the save: nobody who saves waits for it
+                saved = [answer for answer in answers if isinstance(answer, Record)]
+                self._preview.soon(Preview.write, saved, self._settings.folder)
             return answers
 
     async def _inputs(self, requests: Sequence[Request]) -> list[tuple[Account, str | None]]:

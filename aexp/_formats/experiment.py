@@ -16,6 +16,7 @@ from .._values import Record
 from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
 from .gitobjects import Commit, Signature, trailers
 from .params import dump_params, from_json, merge, to_json
+from .pipeline import Data
 from .series import Number, Points, flat, nested, tsv
 
 FORMAT: Final = 1
@@ -28,11 +29,18 @@ Files = Mapping[str, Mapping[str, Any]]
 
 @frozen(eq=False)
 class Others:
-    """What a tree holds besides the experiment's own folder: parameters and metrics by file, and what is wrong there."""
+    """What a tree holds besides the experiment's own folder: parameters and metrics by file, and what is wrong there.
+
+    The files stand in the order in which DVC shows them; the experiment's own have their place among them, empty.
+    """
 
     params: Files = field(factory=dict)
     metrics: Files = field(factory=dict)
     damaged: str | None = None
+    data: Sequence[Data] = ()
+    """What the tree's stages depend on and make, and what its `.dvc` files track."""
+    exact: bool = False
+    """Whether `dvc exp show` reads this tree as we do, as far as we can tell."""
 
 
 @frozen(eq=False)
@@ -165,7 +173,8 @@ def record(
     *others* is what the tree's other files hold; where a name stands in several, the experiment's own wins.
     """
     baseline, name = parse_experiment_ref(ref) or ("", ref)
-    params_by_file = {**others.params, f"{folder}/{PARAMS}": from_json(experiment["params"])}
+    own = f"{folder}/{PARAMS}"
+    params_by_file = {**others.params, own: from_json(experiment["params"])}
     metrics_by_file = {**others.metrics, f"{folder}/{METRICS}": metrics}
     ended = experiment["ended"]
     return Record(
@@ -184,9 +193,9 @@ def record(
         checkpoints=tuple(experiment["checkpoints"]),
         code=code_from_json(experiment["code"]),
         damaged=others.damaged,
-        params=_together(params_by_file),
+        params=_together(params_by_file, own),
         params_by_file=params_by_file,
-        metrics=_measured(metrics_by_file),
+        metrics=_measured(metrics_by_file, f"{folder}/{METRICS}"),
         metrics_by_file=metrics_by_file,
     )
 
@@ -213,18 +222,25 @@ def foreign_record(rev: str, ref: str, commit: Commit, others: Others) -> Record
     )
 
 
-def _together(files: Files) -> Mapping[str, Any]:
+def _together(files: Files, own: str = "") -> Mapping[str, Any]:
     merged: Mapping[str, Any] = {}
-    for content in files.values():
+    for content in _own_last(files, own):
         merged = merge(merged, content) if merged else content
     return merged
 
 
-def _measured(files: Files) -> dict[str, Any]:
+def _measured(files: Files, own: str = "") -> dict[str, Any]:
     measured: dict[str, Any] = {}
-    for tree in files.values():
+    for tree in _own_last(files, own):
         measured |= flat(tree)
     return measured
+
+
+def _own_last(files: Files, own: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the contents of *files*, that of *own* last, so that it wins."""
+    yield from (content for path, content in files.items() if path != own)
+    if own in files:
+        yield files[own]
 
 
 def damaged_record(rev: str, ref: str, reason: str) -> Record:

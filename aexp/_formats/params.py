@@ -9,9 +9,20 @@ from typing import Any
 
 from ..errors import InvalidParams
 from .plain import DEPTH, plain
+from .python import load_python
 from .yaml import dump_yaml, load_yaml
 
-__all__ = ["dump_params", "from_json", "load_params", "merge", "plain", "to_json"]
+__all__ = [
+    "dump_params",
+    "from_json",
+    "is_json",
+    "load_params",
+    "load_values",
+    "merge",
+    "plain",
+    "plain_params",
+    "to_json",
+]
 
 SIZE = 10_000_000
 """How many bytes a parameter file may have."""
@@ -38,11 +49,27 @@ def dump_params(params: Mapping[str, Any]) -> bytes:
 
 
 def load_params(content: bytes, file: str, *, limit: int = SIZE) -> dict[str, Any]:
-    """The plain parameters in a file: JSON or TOML by the suffix of its name, YAML 1.2 otherwise.
+    """The plain parameters in a file: JSON, TOML or Python by the suffix of its name, YAML 1.2 otherwise.
 
     Dates become ISO 8601 strings; JSON may hold NaN and Infinity, as Python writes them; empty YAML holds nothing.
     Raises `InvalidParams` with the name of the file, and the line where it is known, for anything that cannot be
     read in full: more than `limit` bytes, other than UTF-8, a key that stands twice, too deep or too large.
+    """
+    return plain_params(load_values(content, file, limit=limit), file)
+
+
+def plain_params(values: object, file: str) -> dict[str, Any]:
+    """What `load_values` returned, as plain parameters; raises `InvalidParams` with the name of the file."""
+    try:
+        return plain(values)
+    except InvalidParams as error:
+        raise InvalidParams(error.reason, file=file, line=error.line) from error.__cause__
+
+
+def load_values(content: bytes, file: str, *, limit: int = SIZE) -> object:
+    """The values in a file as its format gives them: dates are dates, and JSON may hold a bare number.
+
+    Raises `InvalidParams` as `load_params` does. Empty YAML is an empty mapping.
     """
     if len(content) > limit:
         raise InvalidParams(f"{len(content):,} bytes are more than the limit of {limit:,}", file=file)
@@ -50,9 +77,18 @@ def load_params(content: bytes, file: str, *, limit: int = SIZE) -> dict[str, An
     reader = _READERS.get(PurePosixPath(file).suffix.lower(), load_yaml)
     try:
         values = reader(text)
-        return {} if values is None and reader is load_yaml else plain(values)
     except InvalidParams as error:
         raise InvalidParams(error.reason, file=file, line=error.line) from error.__cause__
+    return {} if values is None and reader is load_yaml else values
+
+
+def is_json(values: object) -> bool:
+    """Whether JSON holds these values as they are: no date, no set, no bytes among them."""
+    if isinstance(values, dict):
+        return all(isinstance(key, str | int | float | None) and is_json(value) for key, value in values.items())
+    if isinstance(values, list):
+        return all(map(is_json, values))
+    return values is None or type(values) in (str, int, float, bool)
 
 
 def _decoded(content: bytes, file: str) -> str:
@@ -104,7 +140,7 @@ def _load_toml(text: str) -> object:
         raise InvalidParams(f"not usable as TOML: {error}", line=int(found[1]) if found else None) from error
 
 
-_READERS = {".json": _load_json, ".toml": _load_toml}
+_READERS = {".json": _load_json, ".toml": _load_toml, ".py": load_python}
 
 
 def to_json(params: object) -> Any:
