@@ -1,6 +1,5 @@
 """The way in: points and steps, from any thread into the journal's queue."""
 
-import threading
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +16,7 @@ from .errors import QueueFull
 class Intake:
     """What an experiment takes in while it is active; this is the hot path, so it is short and in one place."""
 
-    __slots__ = ("_columns", "_counting", "_journal", "_state", "_step", "_stream", "_summary")
+    __slots__ = ("_columns", "_journal", "_state", "_step", "_stream", "_summary")
 
     _journal: Journal
     _stream: Stream
@@ -27,7 +26,6 @@ class Intake:
         self._columns: dict[str, Column] = {}
         self._summary: dict[str, Number] = {}
         self._step = 0
-        self._counting = threading.Lock()
 
     @property
     def state(self) -> State:
@@ -48,7 +46,7 @@ class Intake:
     def step(self, value: int) -> None:
         after(self._state, Action.LOG)
         step = index(value)
-        with self._counting:
+        with self._journal.counting:
             self._step = step
             self._journal.record(Kind.STEP, [self._stream.number, step])
 
@@ -135,7 +133,7 @@ class Intake:
         """Count the step up by one, and return it; from any thread."""
         if self._state is not State.ACTIVE:
             after(self._state, Action.LOG)
-        with self._counting:
+        with self._journal.counting:
             self._step += 1
             self._journal.record(Kind.STEP, [self._stream.number, self._step])
             return self._step

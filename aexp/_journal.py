@@ -43,6 +43,7 @@ class Journal:
         """The length of the queue at which `pressure` must be asked."""
         self.asleep = True
         """Whether the writer must be woken."""
+        self.counting = threading.Lock()  # held while any experiment's step is counted
         self._folder, self._session, self._settings = folder, session, settings
         self._encoder = Encoder(sequence)
         self._segment, self._seed, self._offset, self._synced, self._page_end = segment - 1, 0, 0, 0, 0

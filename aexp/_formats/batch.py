@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from itertools import groupby
 from typing import Any, Final
 
 from attrs import define, field
@@ -36,9 +37,19 @@ class Column:
 
     stream: Stream
     name: str
-    data: list[list[Any]] | None = None
-    """Steps, values and, where there are any, pairs of a position and its timestamp; None while there are no points,
-    so that an idle experiment holds little for the garbage collector to look at."""
+    data: list[Any] | None = None
+    """Steps and values in turn; None while there are no points, so that an idle experiment holds little for the
+    garbage collector to look at."""
+    stamps: list[tuple[int, float]] | None = None
+    """Pairs of a position and its timestamp, where there are any."""
+
+    def taken(self) -> list[list[Any]]:
+        """Return steps, values and, where there are any, timestamps, as the journal holds them; leave none."""
+        data, stamps = self.data or [], self.stamps
+        self.data = self.stamps = None
+        return (
+            [data[::2], encode_values(data[1::2])] if stamps is None else [data[::2], encode_values(data[1::2]), stamps]
+        )
 
 
 @define(eq=False)
@@ -82,15 +93,13 @@ class Encoder:
                 continue
             data = column.data
             if data is None:
-                column.data = data = [[step], [value]]
+                column.data = data = [step, value]
                 self._dirty.append(column)
             else:
-                data[0].append(step)
-                data[1].append(value)
+                data += (step, value)
             if extra is not None:
-                if len(data) == 2:
-                    data.append([])
-                data[2].append((len(data[0]) - 1, extra))
+                column.stamps = column.stamps or []
+                column.stamps.append((len(data) // 2 - 1, extra))
         return entries
 
     def _record(self, kind: str, payload: object, extra: "Stream | Future[int] | None") -> Entry:
@@ -101,16 +110,12 @@ class Encoder:
 
     def _settled(self) -> list[Entry]:
         """Make one record an experiment of the columns that hold points, and empty them."""
-        by_stream: dict[Stream, dict[str, list[Any]]] = {}
-        for column in self._dirty:
-            data, column.data = column.data, None
-            assert data is not None
-            data[1] = encode_values(data[1])
-            by_stream.setdefault(column.stream, {})[column.name] = data
-        entries = [
-            Entry(self._body(Kind.POINTS, [stream.number, columns]), self.sequence, stream)
-            for stream, columns in by_stream.items()
-        ]
+        entries = []
+        self._dirty.sort(key=_number)  # not sorted into a mapping for each: a thousand at once would age together
+        for number, group in groupby(self._dirty, key=_number):
+            columns = list(group)
+            points = {column.name: column.taken() for column in columns}
+            entries.append(self._record(Kind.POINTS, [number, points], columns[0].stream))
         entries += [Entry(self._body(Kind.STEP, [number, step]), self.sequence) for number, step in self._steps.items()]
         self._dirty, self._steps = [], {}
         return entries
@@ -118,3 +123,7 @@ class Encoder:
     def _body(self, kind: str, payload: object) -> bytes:
         self.sequence += 1
         return encode_body(self.sequence, kind, payload)
+
+
+def _number(column: Column) -> int:
+    return column.stream.number

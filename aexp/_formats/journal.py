@@ -5,8 +5,10 @@ JSON holds no raw line feed, so the next line is found again after damage.
 """
 
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -135,46 +137,50 @@ class Extents:
     which the reader passes over. So an experiment can log without end in constant memory.
     """
 
-    __slots__ = ("_ranges",)
+    __slots__ = ("_places",)
     LIMIT: Final = 1024
 
     def __init__(self, ranges: Iterable[tuple[int, int, int]] = ()) -> None:
-        self._ranges = list(ranges)
+        # Flat, three numbers a range: a tuple for each would be most of what a session leaves to the garbage collector.
+        self._places = array("q", chain.from_iterable(ranges))
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         """Yield (segment, first byte, byte after the last) in order."""
-        return iter(tuple(self._ranges))
+        return zip(*[iter(self._places[:])] * 3, strict=True)
 
     def __len__(self) -> int:
         """Return the number of bytes covered."""
-        return sum(stop - start for _, start, stop in self._ranges)
+        return sum(self._places[2::3]) - sum(self._places[1::3])
 
     def add(self, segment: int, offset: int, length: int) -> None:
         """Add a record; records are added in the order in which they are written."""
-        ranges = self._ranges
-        if ranges and ranges[-1][0] == segment and ranges[-1][2] == offset:
-            ranges[-1] = (segment, ranges[-1][1], offset + length)
+        places = self._places
+        if places and places[-1] == offset and places[-3] == segment:
+            places[-1] = offset + length
             return
-        ranges.append((segment, offset, offset + length))
-        if len(ranges) > self.LIMIT:
-            self._ranges = _joined(ranges)
+        places.extend((segment, offset, offset + length))
+        if len(places) > 3 * self.LIMIT:
+            self._places = _joined(places)
 
     def copy(self) -> "Extents":
         """Return the ranges as they are now."""
-        return Extents(self._ranges)
+        return Extents(self)
 
     def cut(self, segment: int, offset: int) -> None:
         """Forget what lies at or after *offset* of *segment*: it is going to be written again elsewhere."""
-        kept = [r for r in self._ranges if (r[0], r[1]) < (segment, offset)]
-        self._ranges = [(s, start, min(stop, offset) if s == segment else stop) for s, start, stop in kept]
+        kept = [each for each in self if each[:2] < (segment, offset)]
+        self._places = Extents(
+            (s, start, min(stop, offset) if s == segment else stop) for s, start, stop in kept
+        )._places
 
 
-def _joined(ranges: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    joined: list[tuple[int, int, int]] = []
-    for place in range(0, len(ranges) - 1, 2):
-        (segment, start, stop), after = ranges[place], ranges[place + 1]
-        if after[0] == segment:
-            joined.append((segment, start, after[2]))
+def _joined(places: "array[int]") -> "array[int]":
+    """Join each pair of neighbours that lie in one segment."""
+    joined = array("q")
+    for place in range(0, len(places), 6):
+        pair = places[place : place + 6]
+        if len(pair) == 6 and pair[0] == pair[3]:
+            joined.extend((pair[0], pair[1], pair[5]))
         else:
-            joined += [(segment, start, stop), after]
-    return joined + ranges[len(ranges) - len(ranges) % 2 :]
+            joined.extend(pair)
+    return joined
