@@ -13,6 +13,7 @@ from ._preview import Preview
 from ._saver import Saver
 from ._store import Start, Started, Store
 from ._values import CodeMode, OnError, Settings, StrPath
+from ._way import Within
 from ._workers import Gatherer, Worker
 
 if TYPE_CHECKING:
@@ -29,13 +30,24 @@ class Desk:
     journal: Journal
     saver: Saver
     start: Gatherer[Start, Started]
-    origin: Mapping[str, str]
+    origin: Mapping[str, Any]
     entropy: Callable[[int], bytes]
     preview: Worker[Preview] | None = None
     """Where there is a DVC repository: what writes ahead for its table."""
+    within: Within | None = None
+    """The run of DVC that the experiments are part of."""
     taken: "dict[str, Experiment]" = field(factory=dict)
     """The open experiments by ref."""
     _numbers: int = 0
+
+    def name_for(self, options: "Options") -> str | None:
+        """Return the name of an experiment that *options* ask for; None when it is to be given one."""
+        return options.name if self.within is None else self.within.name
+
+    def wish(self, name: str, options: "Options") -> Start:
+        """Return the wish to begin an experiment called *name*; a run of DVC has chosen the name and the baseline."""
+        baseline = options.baseline if self.within is None else self.within.baseline
+        return Start(name, baseline, options.code, options.force, options.params, free=self.within is None)
 
     def number(self) -> int:
         """Return the next number of an experiment in this session."""

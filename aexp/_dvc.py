@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from ._files import make_folders, remove, write_all
+from ._files import make_folders, replace
 
 FOLDER: Final = ".dvc"
 _HASH: Final = r"[0-9a-f]{32}(\.dir)?"
@@ -74,13 +74,4 @@ def remember(root: str, rev: str, entry: bytes) -> None:
     if os.path.realpath(folder) != folder or os.path.lexists(path):
         return
     make_folders(folder, durable=False)
-    draft = f"{path}.aexp-{os.getpid()}"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        write_all(descriptor, entry)
-    except BaseException:
-        remove(draft)
-        raise
-    finally:
-        os.close(descriptor)
-    os.replace(draft, path)
+    replace(path, entry)

@@ -22,7 +22,7 @@ from ._lifecycle import Action, State, Status, after, is_ending
 from ._names import check_file_path, check_message, check_tag, new_id, random_name
 from ._outcome import outcome
 from ._saver import Request
-from ._store import Start, Store
+from ._store import Store
 from ._values import Failure, Record, StrPath
 from ._workers import settled, settled_before
 from .errors import InvalidName, InvalidParams, NameTaken, UnsafePath
@@ -124,12 +124,11 @@ class Experiment(Intake):
     async def _init(self) -> None:
         after(self._state, Action.INIT)
         desk = await self._open(self._options.baseline)
-        for left in reversed(range(GUESSES if self._options.name is None else 1)):
-            name = self._options.name or random_name(desk.entropy(8))
+        given = desk.name_for(self._options)
+        for left in reversed(range(GUESSES if given is None else 1)):
+            name = given or random_name(desk.entropy(8))
             try:
-                started = await desk.start(
-                    Start(name, self._options.baseline, self._options.code, self._options.force, self._options.params)
-                )
+                started = await desk.start(desk.wish(name, self._options))
                 ref = experiment_ref(started.baseline, name)
                 if ref in desk.taken and not self._options.force:
                     raise NameTaken(name, None)
@@ -264,7 +263,8 @@ class Experiment(Intake):
         told = evolve(account, duration=time.monotonic() - self._began, step=self._step, message=text)
         rev = (await desk.saver.commit(self._request(told, final=False, force=False))).rev
         account, _ = self._here()
-        self._account = evolve(account, checkpoints=(*account.checkpoints, rev))
+        if rev:  # a run of DVC makes none
+            self._account = evolve(account, checkpoints=(*account.checkpoints, rev))
         return rev
 
     # ---- end ----

@@ -19,6 +19,17 @@ LOCK: Final = "dvc.lock"
 ACCOUNT: Final = "experiment.json"
 SERIES: Final = "plots/metrics"
 
+SKELETON: Final = (
+    (".dvc/config", ""),
+    (".dvc/.gitignore", "/config.local\n/tmp\n/cache\n"),
+    (
+        ".dvcignore",
+        "# Add patterns of files dvc should ignore, which could improve\n# the performance. Learn more at\n"
+         "# https://dvc.org/doc/user-guide/dvcignore\n",
+    ),
+)
+"""What `dvc init` makes. `dvc exp apply` takes away what an experiment does not have: without these, DVC itself."""
+
 ROOT: Final = "aexp"
 """Our folder in the common Git directory."""
 

@@ -67,6 +67,11 @@ class Pipelines:
                 self._known[tree, folder, data] = known
         return known
 
+    def knows_dvc(self, tree: str) -> bool:
+        """Say whether there is a DVC repository in *tree*, at its top or below."""
+        root = self._tree(bytes.fromhex(tree))
+        return _dvc.FOLDER.encode() in root or any(path.endswith("/") for path, _ in self._walk(root, "", ""))
+
     def _found_in(self, tree: str, folder: str, data: bool) -> Others:
         root = self._tree(bytes.fromhex(tree))
         found = [(path, id) for path, id in self._walk(root, "", folder) if data or path.endswith(PIPELINE)]

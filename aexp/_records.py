@@ -17,6 +17,7 @@ from ._names import metric_file
 from ._pipelines import Pipelines
 from ._refs import list_refs
 from ._values import Record, Series
+from ._way import is_of
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ def read_record(library: Pipelines, ref: str, rev: str, folder: str) -> Record:
     try:
         commit = _commit(library.handle, rev)
         others = library.others(commit.tree, folder)
-        own = _own(library.handle, commit, folder)
+        own = _own(library.handle, commit, folder, ref)
         if own is None:
             return foreign_record(rev, ref, commit, library.others(commit.tree, ""))
         return _as_it_stands(library.handle, record(rev, ref, *own, folder, others), own[0])
@@ -108,14 +109,21 @@ def _commit(handle: Handle, rev: str) -> Commit:
     return parse_commit(content)
 
 
-def _own(handle: Handle, commit: Commit, folder: str) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """Return experiment.json and metrics.json if aexp made the commit; what an older commit left there does not count."""
+def _own(handle: Handle, commit: Commit, folder: str, ref: str) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """Return experiment.json and metrics.json if they were written for the commit; what an older one left does not count.
+
+    aexp says so in the commit's message; DVC, whose run has committed what aexp wrote within it, does not.
+    """
     id = commit_id(commit.message)
-    if id is None:
-        return None
-    files = _tree(handle, _at(handle, commit.tree, folder).id)
-    experiment = parse_json(_blob(handle, files, ACCOUNT))
-    return (experiment, parse_json(_blob(handle, files, METRICS))) if experiment["id"] == id else None
+    try:
+        files = _tree(handle, _at(handle, commit.tree, folder).id)
+        experiment = parse_json(_blob(handle, files, ACCOUNT))
+        if experiment["id"] == id or (id is None and is_of(experiment, *(parse_experiment_ref(ref) or ("", "")))):
+            return experiment, parse_json(_blob(handle, files, METRICS))
+    except (AexpError, FileNotFoundError, KeyError, ValueError):
+        if id is not None:
+            raise
+    return None
 
 
 def _as_it_stands(handle: Handle, found: Record, experiment: Mapping[str, Any]) -> Record:

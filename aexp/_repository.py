@@ -29,6 +29,7 @@ from ._reading import Reading
 from ._saver import Saver
 from ._store import Start, Started, Store, open_store
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
+from ._way import Within, way
 from ._workers import Gatherer, Worker, settled
 
 STARTS = 128
@@ -252,12 +253,12 @@ class Repository(Reading):
         except BaseException:
             await writer.run(Store.forget_session)
             raise
-        path, root = self._path, await writer.run(_dvc_root, self._path)
+        path, root, within = self._path, *await writer.run(_dvc_around, self._path, dict(os.environ))
         preview = None if root is None else Worker("aexp-dvc", lambda: open_preview(path, root), path)
-        saver = Saver(writer, journal, author, self._settings, session.path, id, preview)
+        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
-        origin |= {"session": id}
-        return Desk(id, self._settings, writer, journal, saver, start, origin, os.urandom, preview)
+        told = origin | {"session": id} | ({} if within is None else {"within": within.to_json()})
+        return Desk(id, self._settings, writer, journal, saver, start, told, os.urandom, preview, within)
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
@@ -279,8 +280,11 @@ def _let_go(session: "weakref.ref[Any]") -> None:
         ours.close()
 
 
-def _dvc_root(store: Store, path: str) -> str | None:
-    return _dvc.find_root(path, store.handle.worktree)
+def _dvc_around(store: Store, path: str, variables: dict[str, str]) -> tuple[str | None, Within | None]:
+    """Return the DVC repository that *path* is in, and the run of DVC that this program is a stage of."""
+    if "DVC_ROOT" in variables:
+        variables["DVC_ROOT"] = os.path.realpath(variables["DVC_ROOT"])
+    return _dvc.find_root(path, store.handle.worktree), way(variables, store.handle.worktree)
 
 
 def _nothing(_: object) -> None:

@@ -67,7 +67,15 @@ def moment(seconds: float) -> datetime:
 
 
 def intend(
-    account: Account, author: Author, *, now: float, folder: str, params: str, final: bool, expected: str | None
+    account: Account,
+    author: Author,
+    *,
+    now: float,
+    folder: str,
+    params: str,
+    final: bool,
+    expected: str | None,
+    skeleton: bool = False,
 ) -> Intent:
     """Fix every input of the next commit of *account*, made at *now* (seconds since 1970)."""
     by, through = author.signatures(max(0, int(now)))
@@ -87,6 +95,7 @@ def intend(
         committer=through,
         params=params,
         experiment=_experiment(account, status),
+        skeleton=skeleton,
     )
 
 
