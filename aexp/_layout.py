@@ -19,14 +19,16 @@ LOCK: Final = "dvc.lock"
 ACCOUNT: Final = "experiment.json"
 SERIES: Final = "plots/metrics"
 
+_IGNORED: Final = """\
+# Add patterns of files dvc should ignore, which could improve
+# the performance. Learn more at
+# https://dvc.org/doc/user-guide/dvcignore
+"""
+
 SKELETON: Final = (
     (".dvc/config", ""),
     (".dvc/.gitignore", "/config.local\n/tmp\n/cache\n"),
-    (
-        ".dvcignore",
-        "# Add patterns of files dvc should ignore, which could improve\n# the performance. Learn more at\n"
-         "# https://dvc.org/doc/user-guide/dvcignore\n",
-    ),
+    (".dvcignore", _IGNORED),
 )
 """What `dvc init` makes. `dvc exp apply` takes away what an experiment does not have: without these, DVC itself."""
 

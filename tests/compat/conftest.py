@@ -60,6 +60,7 @@ def alone(hermetic: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "DVC_GLOBAL_CONFIG_DIR": home / "global",
             "DVC_SYSTEM_CONFIG_DIR": home / "system",
             "DVC_STUDIO_OFFLINE": "true",
+            "DVC_TEST": "1",  # it prints to sys.stdout as it is, and finds no updates
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }.items():
             patch.setenv(name, str(value))
