@@ -95,9 +95,9 @@ async def test_a_dvc_repository_in_a_folder(template: Path, tmp_path: Path, dvc:
     git("add", ".", cwd=path)
     git("commit", "--quiet", "-m", "project", cwd=path)
     settings = aexp.Settings(folder="project/aexp")
-    async with aexp.Repository(project, settings=settings) as repository:
-        async with repository.experiment("one", params={"lr": 0.1}) as one:
-            await one.log_metric("loss", 0.5)
+    opened = aexp.Repository(project, settings=settings)
+    async with opened as repository, repository.experiment("one", params={"lr": 0.1}) as one:
+        await one.log_metric("loss", 0.5)
     row = rows(project)["one"]["data"]
     params = {"aexp/params.yaml": {"data": {"lr": 0.1}}, "params.yaml": {"data": {"batch": 8}}}
     assert row["params"] == params
