@@ -7,12 +7,22 @@ async with aexp.Repository(".") as repository:
 """
 
 from . import errors as errors
+from ._applied import Applied as Applied
+from ._applied import Undone as Undone
 from ._beginning import init as init
+from ._comparison import Change as Change
+from ._comparison import Comparison as Comparison
+from ._comparison import FileChange as FileChange
+from ._comparison import Side as Side
+from ._events import Event as Event
+from ._events import EventKind as EventKind
+from ._events import Running as Running
 from ._experiment import Experiment as Experiment
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
 from ._values import Code as Code
+from ._values import CompletedProcess as CompletedProcess
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
 from ._values import Record as Record
@@ -22,6 +32,9 @@ from ._values import Settings as Settings
 from ._values import Skipped as Skipped
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
+from .errors import ApplyPending as ApplyPending
+from .errors import CommandFailed as CommandFailed
+from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
 from .errors import ExperimentNotFound as ExperimentNotFound
 from .errors import ForkedError as ForkedError
@@ -36,6 +49,7 @@ from .errors import JournalFailed as JournalFailed
 from .errors import MissingExtra as MissingExtra
 from .errors import NameTaken as NameTaken
 from .errors import NoBaseline as NoBaseline
+from .errors import NothingApplied as NothingApplied
 from .errors import NotOwner as NotOwner
 from .errors import QueueFull as QueueFull
 from .errors import ReadOnlyRepository as ReadOnlyRepository
@@ -50,11 +64,21 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AexpError",
     "AmbiguousName",
+    "Applied",
+    "ApplyPending",
+    "Change",
     "Code",
+    "CommandFailed",
+    "Comparison",
+    "CompletedProcess",
+    "DirtyWorkspace",
     "DiskFull",
+    "Event",
+    "EventKind",
     "Experiment",
     "ExperimentNotFound",
     "Failure",
+    "FileChange",
     "ForkedError",
     "GitError",
     "GitNotFound",
@@ -69,6 +93,7 @@ __all__ = [
     "NameTaken",
     "NoBaseline",
     "NotOwner",
+    "NothingApplied",
     "QueueFull",
     "ReadOnlyRepository",
     "Record",
@@ -76,12 +101,15 @@ __all__ = [
     "Repository",
     "RepositoryClosed",
     "RepositoryNotFound",
+    "Running",
     "Series",
     "Settings",
+    "Side",
     "Skipped",
     "State",
     "Status",
     "TooManyOpenFiles",
+    "Undone",
     "UnsafePath",
     "UnsupportedRepository",
     "__version__",

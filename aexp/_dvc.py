@@ -1,16 +1,12 @@
-"""The `.dvc` folder of a work tree: which one counts, where its cache lies, what `dvc exp show` remembers there."""
+"""The `.dvc` folder of a work tree: which one counts, and what `dvc exp show` remembers there."""
 
-import configparser
 import os
-import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ._files import make_folders, replace
 
 FOLDER: Final = ".dvc"
-_HASH: Final = r"[0-9a-f]{32}(\.dir)?"
 
 
 def find_root(path: str, worktree: str | None) -> str | None:
@@ -25,43 +21,14 @@ def find_root(path: str, worktree: str | None) -> str | None:
     return None
 
 
-def read_cached(hash: str, place: str, tops: tuple[str, ...], limit: int) -> bytes | None:
-    """Return the content that DVC's cache keeps under *hash*, or None when it is not there or above *limit* bytes.
-
-    *place* is the path of the file that has the content; the cache is that of the nearest `.dvc` folder above it, in
-    one of the work trees *tops*.
-    """
-    if re.fullmatch(_HASH, hash) is None:
-        return None
-    for cache in _caches(place, tops):
-        with suppress(OSError), open(os.path.join(cache, "files", "md5", hash[:2], hash[2:]), "rb") as file:
-            content = file.read(limit + 1)
-            return content if len(content) <= limit else None
-    return None
-
-
-def _caches(place: str, tops: tuple[str, ...]) -> Iterator[str]:
+def roots_above(place: str, tops: Iterable[str]) -> Iterator[str]:
+    """Yield, for each of the work trees *tops*, the DVC repository that the path *place* in it belongs to."""
     for top in tops:
         folder = os.path.dirname(place)
-        while True:
-            found = os.path.join(top, folder, FOLDER)
-            if os.path.isdir(found):
-                yield _cache_of(found)
-                break
-            if not folder:
-                break
+        while folder and not os.path.isdir(os.path.join(top, folder, FOLDER)):
             folder = os.path.dirname(folder)
-
-
-def _cache_of(folder: str) -> str:
-    """Return the cache that the configuration in *folder* names, relative to itself; by default it is in *folder*."""
-    cache = "cache"
-    for name in ("config", "config.local"):
-        parser = configparser.RawConfigParser(strict=False)
-        with suppress(OSError, configparser.Error, UnicodeDecodeError):
-            parser.read(os.path.join(folder, name), encoding="utf-8")
-            cache = parser.get("cache", "dir", fallback=cache).strip("'\"")
-    return os.path.join(folder, cache)
+        if os.path.isdir(os.path.join(top, folder, FOLDER)):
+            yield os.path.join(top, folder)
 
 
 def remember(root: str, rev: str, entry: bytes) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,11 @@ OLDEST: Final = (2, 31)
 """The oldest `git` whose `update-ref --stdin` and `status` do what is asked of them here."""
 
 _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
+_QUIET: Final = tuple(
+    word
+    for setting in ("core.preloadIndex=false", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=0")
+    for word in ("-c", setting)
+)
 _KEPT_VARIABLES: Final = frozenset(
     {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
 )
@@ -93,6 +99,12 @@ def _unsupported(path: str, reason: str) -> AexpError:
     return UnsupportedRepository(path, reason, "see `git status` there")
 
 
+def make_empty(path: str) -> None:
+    """Make a bare repository without a commit at *path*."""
+    with translating_git(f"make a repository at {path}"):
+        pygit2.init_repository(path, bare=True)
+
+
 def check_program() -> None:
     """Raise `GitNotFound` unless a usable `git` is on the PATH."""
     program = shutil.which("git")
@@ -113,6 +125,13 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return inherited | fixed | dict(extra or {})
 
 
+def _place(handle: Handle, folder: str | None = None) -> str:
+    place = folder or handle.worktree or handle.common
+    return (
+        place if os.path.isdir(place) else handle.common
+    )  # a linked worktree can be removed while its experiments go on
+
+
 def run(
     handle: Handle,
     *arguments: str,
@@ -121,23 +140,10 @@ def run(
     folder: str | None = None,
 ) -> bytes:
     """Run `git` for the repository and return what it prints; raise `GitError` with its words when it fails."""
-    place = folder or handle.worktree or handle.common
-    if not os.path.isdir(place):  # a linked worktree can be removed while its experiments go on
-        place = handle.common
-    settings = (
-        "-c",
-        "core.preloadIndex=false",
-        "-c",
-        "core.fsmonitor=false",
-        "-c",
-        "gc.auto=0",
-        "-c",
-        "maintenance.auto=0",
-    )
     try:
         done = subprocess.run(
-            ["git", *settings, *arguments],
-            cwd=place,
+            ["git", *_QUIET, *arguments],
+            cwd=_place(handle, folder),
             input=input,
             capture_output=True,
             env=environment(extra),
@@ -151,6 +157,42 @@ def run(
             f"run `git {arguments[0]}`", done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
         )
     return done.stdout
+
+
+def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, bool]:
+    """Run `git` and return at most *limit* bytes of what it prints, and whether that is all; raise as `run` does.
+
+    A child that has more to say is ended.
+    """
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            ["git", *_QUIET, *arguments],
+            cwd=_place(handle),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment(),
+            process_group=0,
+        ) as child,
+    ):
+        assert child.stdout is not None
+        found = child.stdout.read(limit + 1)
+        if len(found) > limit:
+            child.kill()
+            return found[:limit], False
+        if child.wait():
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip()
+            raise GitError(f"run `git {arguments[0]}`", said or f"exit {child.returncode}")
+    return found, True
+
+
+def settings_of(handle: Handle) -> list[tuple[str, str, str]]:
+    """Return (file or other origin, key, value) of every setting of Git here, in the order in which the last one wins."""
+    parts = os.fsdecode(run(handle, "config", "--list", "-z", "--show-origin")).split("\0")
+    pairs = zip(parts[::2], parts[1::2], strict=False)
+    return [(origin, *setting.partition("\n")[::2]) for origin, setting in pairs]
 
 
 def identity(handle: Handle, variables: Mapping[str, str]) -> Author:

@@ -1,6 +1,5 @@
 """One commit that is wanted, and all that it will hold besides the code: read from the journal."""
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from . import _sessions
 from ._files import Breath
 from ._formats.account import Intent
 from ._formats.experiment import folder_files, joined, summary, summary_tree
+from ._formats.files import Files
 from ._formats.journal import Extents, Kind
 from ._formats.series import Points, collect
 
@@ -32,17 +32,18 @@ class Contents:
     summary: Mapping[str, Any]
     own: Mapping[str, bytes]
     """The files of the experiment's own folder, which holds no others."""
-    logged: Mapping[str, bytes]
+    files: Files
+    """What else was logged."""
 
 
 def contents_of(job: Job) -> Contents:
     """Return what the commit of *job* adds: a pure function of the journal up to the intent."""
-    intent, metrics, files = job.intent, dict[str, Points](), dict[str, bytes]()
+    intent, metrics, files = job.intent, dict[str, Points](), Files()
     for kind, payload in _sessions.read_extents(job.folder, job.session, job.extents, intent.number, job.sequence):
         if kind == Kind.POINTS:
             collect([payload[1]], metrics)
         else:
-            files[payload[1]] = base64.b85decode(payload[2])
+            files.add(kind, payload)
     highest = max((max(points.steps) for points in metrics.values()), default=0)
     tree = summary_tree(summary(metrics), max(highest, intent.experiment["step"]))
     own: dict[str, bytes] = {}

@@ -8,6 +8,8 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 from . import _dvc
+from ._datacache import cache_of
+from ._files import read
 from ._formats.experiment import Others
 from ._formats.gitobjects import FOLDER, SYMLINK, Entry, Kind, parse_tree
 from ._formats.params import SIZE, is_json, load_values, plain_params
@@ -147,10 +149,12 @@ class Pipelines:
                 problems.append(str(error))
 
     def _cached(self, path: str, hash: str) -> Iterator[tuple[str, _Content]]:
-        tops = (self.handle.worktree or "", os.path.dirname(self.handle.common))
-        content = _dvc.read_cached(hash, path, tuple(filter(None, tops)), SIZE)
-        if content is not None:
-            yield path, _parsed(content, path)
+        tops = filter(None, (self.handle.worktree, os.path.dirname(self.handle.common)))
+        for root in _dvc.roots_above(path, tops):
+            place = cache_of(root, os.environ).path(hash)
+            if place is not None and os.path.getsize(place) <= SIZE:
+                yield path, _parsed(read(place), path)
+                return
 
     def _files(self, root: Mapping[bytes, Entry], path: str) -> Iterator[tuple[str, bytes]]:
         """Yield (path, id) of the file at *path*, or of every file below the folder there."""
@@ -208,7 +212,7 @@ def _parsed(content: bytes, path: str) -> _Content:
     values = load_values(content, path)
     if isinstance(values, int | float | str):  # DVC takes a file that holds but a number for a metric
         return _Content({posixpath.splitext(posixpath.basename(path))[0]: values}, False)
-    return _Content(plain_params(values, path), is_json(values))
+    return _Content(plain_params(values, path), is_json(values) and not path.endswith(".py"))  # it may hold a set
 
 
 def _chosen(content: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

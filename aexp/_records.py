@@ -1,5 +1,6 @@
 """Reading saved experiments: from a ref to a record, a series, a file."""
 
+import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from ._names import metric_file
 from ._pipelines import Pipelines
 from ._refs import list_refs
 from ._values import Record, Series
-from ._way import is_of
+from ._ways import is_of
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ def get(library: Pipelines, name: str, folder: str) -> Record:
 
 def history(library: Pipelines, name: str, metric: str | None, folder: str) -> dict[str, Series]:
     """Return the series of *metric*, or of every metric, of the experiment that *name* means."""
-    return read_history(library.handle, find(library.handle, name)[1], metric, folder)
+    return read_history(library, find(library.handle, name)[1], metric, folder)
 
 
 def file(library: Pipelines, name: str, path: str) -> bytes:
@@ -165,25 +166,41 @@ def read_file(handle: Handle, rev: str, path: str) -> bytes:
     return read_object(handle, entry.id)[1]
 
 
-def read_history(handle: Handle, rev: str, metric: str | None, folder: str) -> dict[str, Series]:
-    """Return the series of *metric*, or of every metric, of the commit *rev*; a metric that is not there gives none."""
-    commit = _commit(handle, rev)
-    for place in (folder, "dvclive"):
-        try:
-            entry = _at(handle, commit.tree, f"{place}/{SERIES}")
-        except FileNotFoundError:
-            continue
-        return dict(_series(handle, entry, metric, own=place == folder))
-    return {}
+def read_history(library: Pipelines, rev: str, metric: str | None, folder: str) -> dict[str, Series]:
+    """Return the series of *metric*, or of every metric, of the commit *rev*; a metric that is not there gives none.
+
+    They lie where aexp and DVCLive lay them: beside each metric file, below `plots/metrics`. Where two are called the
+    same, aexp's own counts, or the one whose value the record has.
+    """
+    handle, tree = library.handle, _commit(library.handle, rev).tree
+    found = dict(_series_in(handle, tree, folder, metric, own=True))
+    if metric is not None and found:
+        return found
+    places = dict.fromkeys(posixpath.dirname(path) for path in library.others(tree, folder).metrics)
+    others: dict[str, Series] = {}
+    for place in places or ("dvclive",):
+        others.update(_series_in(handle, tree, place, metric, own=False))
+    return {**found, **{name: series for name, series in others.items() if name not in found}}
 
 
-def _series(handle: Handle, entry: Entry, metric: str | None, *, own: bool) -> Iterator[tuple[str, Series]]:
+def _series_in(handle: Handle, tree: str, place: str, metric: str | None, *, own: bool) -> Iterator[tuple[str, Series]]:
+    try:
+        entry = _at(handle, tree, posixpath.join(place, SERIES))
+    except FileNotFoundError:
+        return
+    if entry.mode != FOLDER:
+        return
     wanted = None if metric is None else metric_file(metric) if own else f"{metric}.tsv"
     breath = Breath()
     for path, id in _files_below(handle, entry, ""):
         if path.endswith(".tsv") and wanted in (None, path):
             breath()
-            name, series = parse_tsv(read_object(handle, id)[1])
+            try:
+                name, series = parse_tsv(read_object(handle, id)[1])
+            except ValueError:
+                if own:
+                    raise
+                continue  # a table of somebody else's
             yield (name if own else path[:-4]), series
 
 

@@ -17,7 +17,7 @@ from ._journal import Journal
 from ._preview import Preview
 from ._store import Store
 from ._values import Record, Settings
-from ._way import Within
+from ._ways import Within
 from ._workers import Gatherer, Worker
 
 GROUP: Final = 128 * 2**20
@@ -53,7 +53,7 @@ class Saver:
         self._folder, self._session, self._preview, self._within = folder, session, preview, within
         self._lock = anyio.Lock()
         self._group: Gatherer[Request, Record] = Gatherer(
-            self._commit, GROUP, lambda request: 2**20 + 10 * len(request.stream.extents)
+            self._commit, GROUP, lambda request: 2**20 + 10 * (len(request.stream.extents) + request.stream.joined)
         )
 
     def commit(self, request: Request) -> Awaitable[Record]:

@@ -15,10 +15,12 @@ from ._files import Breath
 from ._formats.account import Account
 from ._formats.experiment import Author, record
 from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, object_id, parse_tree
+from ._formats.overrides import Override
 from ._formats.params import dump_params
 from ._job import Job, contents_of
 from ._layout import METRICS, SKELETON, anchor_prefix, anchor_ref, parse_experiment_ref
 from ._lifecycle import Status
+from ._parameters import with_overrides
 from ._pipelines import Pipelines
 from ._records import read_record
 from ._values import Code, CodeMode, Record, Settings
@@ -39,6 +41,7 @@ class Start:
     mode: CodeMode
     force: bool
     params: Mapping[str, Any]
+    overrides: Sequence[Override] = ()
     free: bool = True
     """Whether nobody else may have the name; false where it was given by a run of DVC."""
 
@@ -51,6 +54,8 @@ class Started:
     code: Code
     params: str
     """The text of params.yaml."""
+    edited: Mapping[str, str]
+    """The texts of the parameter files that overrides have changed, by path."""
 
 
 @frozen(eq=False)
@@ -104,7 +109,8 @@ class Store:
                 if wish.free:
                     self._check_free(wish, rev)
                 code = _once(seen, (rev, wish.mode), lambda key, tree=tree: self._code(key[0], tree, key[1]))  # type: ignore[misc]
-                answers.append(Started(rev, code, dump_params(wish.params).decode()))
+                edited = with_overrides(self.handle, code.tree, wish.overrides, {})
+                answers.append(Started(rev, code, dump_params(wish.params).decode(), edited))
             except Exception as error:
                 answers.append(error)
         return answers
@@ -136,7 +142,7 @@ class Store:
         taken = snapshot(self.handle, mode, self.settings, self.session.path)
         try:
             objects: dict[bytes, tuple[Kind, bytes]] = {}
-            root = edit_tree(self._head_tree(), taken.edits, self._read_tree, _writer(objects)).hex()
+            root = edit_tree(self._head_tree(), taken.edits, self.read_tree, _writer(objects)).hex()
             code = Code(mode, root, root != tree, taken.skipped)
             if root != tree and (rev, root) not in self._anchored:
                 anchor = self._anchor_commit(rev, root, objects)
@@ -214,17 +220,21 @@ class Store:
         write = _writer(objects)
         edits: dict[str, tuple[int, bytes] | None] = {}
         breath = Breath()
-        for path, content in {**found.own, **found.logged}.items():
+        for path, content in found.own.items():
             breath()
             edits[path] = (FILE, write(Kind.BLOB, content))
+        for path, mode, data in found.files:
+            breath()
+            edits[path] = None if data is None else (mode, write(Kind.BLOB, data))
         if intent.skeleton and not self.library.knows_dvc(intent.tree):
             for path, text in SKELETON:
                 edits.setdefault(path, (FILE, write(Kind.BLOB, text.encode())))
-        root = edit_tree(bytes.fromhex(intent.tree), edits, self._read_tree, write, replace=(intent.folder,))
+        root = edit_tree(bytes.fromhex(intent.tree), edits, self.read_tree, write, replace=(intent.folder,))
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        around = intent.tree if not found.logged else root.hex()  # what is beside our folder is as it was captured
+        beside = not found.files.are_within(intent.folder)  # else all that is beside our folder is as it was captured
+        around = root.hex() if beside else intent.tree
         others = self.library.others(around, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
@@ -324,7 +334,8 @@ class Store:
         """Delete the anchors of a session whose experiments have all ended."""
         _refs.delete_refs(self.handle, _refs.list_refs(self.handle, anchor_prefix(session)))
 
-    def _read_tree(self, id: bytes) -> dict[bytes, Entry]:
+    def read_tree(self, id: bytes) -> dict[bytes, Entry]:
+        """Return the entries of the tree *id*; those asked for last are remembered."""
         entries = self._trees.get(id)
         if entries is None:
             kind, content = _git.read_object(self.handle, id)

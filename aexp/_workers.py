@@ -9,6 +9,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import anyio
 
+from ._files import Thread
+from ._programs import Ended, Program
 from .errors import RepositoryClosed
 
 H = TypeVar("H")
@@ -136,6 +138,18 @@ class Worker(Generic[H]):
             await settled(asyncio.wrap_future(last))
         finally:
             self._thread.shutdown()  # it has nothing left to do, so the loop does not wait here
+
+
+async def attended(program: Program) -> Ended:
+    """Run *program*, with a thread of its own to attend to it, and say how it ended.
+
+    Raises `CommandFailed` when it cannot be started. Cancelled, the program is stopped with all that it started, and the
+    cancellation raised when that is over.
+    """
+    thread = Thread("aexp-program")
+    asked = thread.submit(program.run)
+    thread.shutdown(wait=False)
+    return await finished(asyncio.wrap_future(asked), program.stop)
 
 
 class Gatherer(Generic[A, R]):

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 from ._files import Breath, make_folders, remove, replace, translating
 from ._formats.experiment import record
+from ._formats.gitobjects import EXECUTABLE, FILE
 from ._git import run
 from ._job import Job, contents_of
 from ._layout import SERIES
@@ -32,24 +33,35 @@ def _lay(store: Store, job: Job) -> Record:
     assert handle.worktree is not None  # a run has one (_way.py)
     found = contents_of(job)
     breath = Breath()
-    written = {**found.own, **found.logged}
-    for path, content in written.items():
+    files = [*((path, FILE, content) for path, content in found.own.items()), *found.files]
+    for path, mode, content in files:
         breath()
-        _write(handle.worktree, path, content)
-    _forget_series(handle.worktree, intent.folder, written.keys())
-    run(handle, "add", "--force", "--", intent.folder, *found.logged)
+        _write(handle.worktree, path, mode, content)
+    written = {path for path, _, content in files if content is not None}
+    _forget_series(handle.worktree, intent.folder, written)
+    run(
+        handle,
+        "add",
+        "--force",
+        "--",
+        intent.folder,
+        *(path for path in written if not path.startswith(f"{intent.folder}/")),
+    )
     others = store.library.others(intent.tree, intent.folder)
     return record("", intent.ref, intent.experiment, found.summary, intent.folder, others)
 
 
-def _write(worktree: str, path: str, content: bytes) -> None:
+def _write(worktree: str, path: str, mode: int, content: bytes | None) -> None:
     place = os.path.join(worktree, path)
     folder = os.path.dirname(place)
     with translating(place):
         make_folders(folder, durable=False)
         if os.path.realpath(folder) != folder or os.path.islink(place):
             raise UnsafePath(path, "a symbolic link stands in the way, and it may lead out of the repository")
-        replace(place, content)
+        if content is None:
+            remove(place)
+        else:
+            replace(place, content, mode=0o755 if mode == EXECUTABLE else 0o644)
 
 
 def _forget_series(worktree: str, folder: str, written: Collection[str]) -> None:

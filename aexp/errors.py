@@ -16,6 +16,7 @@ its message names the cause and the remedy.
     ├── ExperimentNotFound       (LookupError)         no experiment of this name, ref or rev
     │   └── AmbiguousName                              several experiments have this name
     ├── InvalidTransition        (RuntimeError)        a call out of order
+    ├── CommandFailed            (RuntimeError)        a program that an experiment ran did not end well
     ├── NotOwner                 (RuntimeError)        a live session owns the experiment
     ├── ForkedError              (RuntimeError)        used in a forked child
     ├── QueueFull                (RuntimeError)        more points than the disk takes
@@ -26,11 +27,15 @@ its message names the cause and the remedy.
     ├── InvalidParams            (ValueError)          parameters that cannot be kept
     ├── InvalidQuery             (ValueError)          a query that cannot be understood
     ├── MissingExtra             (ImportError)         an optional library is not installed
+    ├── DirtyWorkspace           (RuntimeError)        work would be overwritten that is not committed
+    ├── ApplyPending             (RuntimeError)        another apply or undo has not ended
+    ├── NothingApplied           (LookupError)         no apply that could be undone
     └── UnsafePath               (ValueError)          a path that leaves its place
 """
 
 import errno
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Sequence
 
 
 class AexpError(Exception):
@@ -145,6 +150,25 @@ class InvalidTransition(AexpError, RuntimeError):
         super().__init__(f"cannot {action} an experiment that is {state}: {remedy}")
 
 
+class CommandFailed(AexpError, RuntimeError):
+    """The program `command` ended with `returncode`, which is minus the signal that killed it; `stderr` is its last words.
+
+    One that cannot be started has 127 when there is no such program or folder and 126 when it may not be executed, as
+    in shells.
+    """
+
+    def __init__(self, command: Sequence[str], returncode: int, reason: str, stderr: bytes = b"") -> None:
+        self.command = tuple(command)
+        self.returncode = returncode
+        self.stderr = stderr
+        super().__init__(f"`{shlex.join(command)}` {reason}")
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell's `$?` would be: the exit code, or 128 and the signal."""
+        return self.returncode if self.returncode >= 0 else 128 - self.returncode
+
+
 class NotOwner(AexpError, RuntimeError):
     """The experiment `name` belongs to a session that is alive; `holder` says whose it is."""
 
@@ -250,6 +274,41 @@ class MissingExtra(AexpError, ImportError):
         self.extra = extra
         self.library = library
         super().__init__(f"{library} is not installed; `pip install 'aexp[{extra}]'` brings it", name=library)
+
+
+class DirtyWorkspace(AexpError, RuntimeError):
+    """The files at `paths` hold what is in no commit, and would be overwritten; nothing was changed."""
+
+    def __init__(
+        self,
+        paths: Collection[str],
+        remedy: str = "commit or stash it, or pass force=True, which keeps it for undo_apply()",
+    ) -> None:
+        self.paths: tuple[str, ...] = tuple(paths)
+        shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
+        super().__init__(f"what is in no commit would be overwritten at {shown}; nothing was changed; {remedy}")
+
+
+class ApplyPending(AexpError, RuntimeError):
+    """The apply or undo of the experiment `name` has not ended: it is under way, or its process died in the middle."""
+
+    def __init__(self, name: str, *, alive: bool) -> None:
+        self.name = name
+        self.alive = alive
+        state, remedy = (
+            ("is under way in another process or thread", "try again when it has ended")
+            if alive
+            else ("was cut off in the middle", "`await repository.undo_apply()` brings back what was there before")
+        )
+        super().__init__(f"an apply{f' of {name!r}' if name else ''} {state}; {remedy}")
+
+
+class NothingApplied(AexpError, LookupError):
+    """No experiment was applied to the work tree at `path` that could be undone."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"nothing was applied to {path} that is not undone already; an apply is kept for 15 days")
 
 
 class UnsafePath(AexpError, ValueError):

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -73,13 +73,12 @@ def load_values(content: bytes, file: str, *, limit: int = SIZE) -> object:
     """
     if len(content) > limit:
         raise InvalidParams(f"{len(content):,} bytes are more than the limit of {limit:,}", file=file)
-    text = _decoded(content, file)
-    reader = _READERS.get(PurePosixPath(file).suffix.lower(), load_yaml)
+    text = decoded(content, file)
     try:
-        values = reader(text)
+        values = load_text(text, file)
     except InvalidParams as error:
         raise InvalidParams(error.reason, file=file, line=error.line) from error.__cause__
-    return {} if values is None and reader is load_yaml else values
+    return {} if values is None and _reader(file) is load_yaml else values
 
 
 def is_json(values: object) -> bool:
@@ -91,7 +90,20 @@ def is_json(values: object) -> bool:
     return values is None or type(values) in (str, int, float, bool)
 
 
-def _decoded(content: bytes, file: str) -> str:
+def load_text(text: str, file: str) -> object:
+    """Return the values in a file as its own reader gives them: with dates, and what YAML's aliases share still shared.
+
+    Raises `InvalidParams` without the name of the file.
+    """
+    return _reader(file)(text)
+
+
+def _reader(file: str) -> Callable[[str], object]:
+    return _READERS.get(PurePosixPath(file).suffix.lower(), load_yaml)
+
+
+def decoded(content: bytes, file: str) -> str:
+    """Return the text of a parameter file; raise `InvalidParams` for anything but UTF-8."""
     try:
         return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:

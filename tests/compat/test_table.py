@@ -53,15 +53,15 @@ def add_pipeline(path: Path) -> None:
     files = {
         "a.b/dvc.yaml": "params: [p.json]\n",
         "a.b/p.json": '{"one": 1, "list": [1, {"x": null}]}',
-        "a/dvc.yaml": "metrics: [m.toml]\nparams: [q.py]\nplots:\n- m.toml:\n    x: a\n",
+        "a/dvc.yaml": "metrics: [m.toml]\nparams: [q.json]\nplots:\n- m.toml:\n    x: a\n",
         "a/m.toml": "acc = 0.5\n[deep]\nnone = []\n",
-        "a/q.py": "SEED = 1\n\n\nclass Net:\n    width = 8\n",
+        "a/q.json": '{"Net": {"width": 8, "depth": 2}}',
         "z/dvc.yaml": "metrics: [../m.json]\n",
         "m.json": '{"x": 1, "drop": [1], "null": null, "text": "t"}',
         "prepare.py": f"open('data.txt', 'w').write('x' * 100)\n# {sys.executable}\n",
         "dvc.yaml": "stages:\n"
         f"  prepare:\n    cmd: {sys.executable} prepare.py\n    deps: [prepare.py]\n"
-        "    params: [train.lr, a/q.py: [Net]]\n"
+        "    params: [train.lr, a/q.json: [Net.width]]\n"
         "    outs: [data.txt]\n"
         f"  never:\n    cmd: {sys.executable} -c 1\n    deps: [data.txt]\n    wdir: a\n"
         "    outs: [never.bin: {cache: false}]\n    desc: never run\n    frozen: true\n"
@@ -108,6 +108,7 @@ async def test_rows_in_a_repository_with_pipelines(repo_path: Path, dvc: Tool, g
         {"x.dvc": "outs:\n- md5: 1\n  path: x\n"},
         {"sub/.dvc/config": "", "sub/dvc.yaml": "metrics: [m.json]\n", "sub/m.json": '{"a": 1}'},
         {"dvc.yaml": "metrics: ['../m.json']\n"},
+        {"dvc.yaml": "params: [p.py]\n", "p.py": "words = {'a', 'b'}\n"},
     ],
 )
 async def test_what_is_not_certain_is_left_to_dvc(
