@@ -18,6 +18,8 @@ from ._events import Event as Event
 from ._events import EventKind as EventKind
 from ._events import Running as Running
 from ._experiment import Experiment as Experiment
+from ._findings import Finding as Finding
+from ._findings import Maintenance as Maintenance
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
@@ -33,6 +35,7 @@ from ._values import Skipped as Skipped
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
 from .errors import ApplyPending as ApplyPending
+from .errors import BranchExists as BranchExists
 from .errors import CommandFailed as CommandFailed
 from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
@@ -66,6 +69,7 @@ __all__ = [
     "AmbiguousName",
     "Applied",
     "ApplyPending",
+    "BranchExists",
     "Change",
     "Code",
     "CommandFailed",
@@ -79,6 +83,7 @@ __all__ = [
     "ExperimentNotFound",
     "Failure",
     "FileChange",
+    "Finding",
     "ForkedError",
     "GitError",
     "GitNotFound",
@@ -89,6 +94,7 @@ __all__ = [
     "InvalidTransition",
     "JournalCorrupt",
     "JournalFailed",
+    "Maintenance",
     "MissingExtra",
     "NameTaken",
     "NoBaseline",

@@ -7,28 +7,39 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import pygit2
 from attrs import frozen
 
-from ._files import translating
+from ._files import translated, translating
 from ._formats.experiment import Author
 from ._formats.gitobjects import Kind
 from ._machine import user
-from .errors import AexpError, GitError, GitNotFound, NoBaseline, RepositoryNotFound, UnsupportedRepository
+from .errors import (
+    AexpError,
+    DiskFull,
+    GitError,
+    GitNotFound,
+    InvalidName,
+    NoBaseline,
+    ReadOnlyRepository,
+    RepositoryNotFound,
+    UnsupportedRepository,
+)
 
 OLDEST: Final = (2, 31)
 """The oldest `git` whose `update-ref --stdin` and `status` do what is asked of them here."""
 
+_CONFIG: Final = ("core.preloadIndex=false", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=0")
+JUST_NOW: Final = 2_000_000_000
+"""Nanoseconds within which two changes of a folder may have the same time (FAT counts in steps of two seconds)."""
+SEEN: Final = 100_000
+"""How many groups of objects are remembered to be there."""
+
 _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
-_QUIET: Final = tuple(
-    word
-    for setting in ("core.preloadIndex=false", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=0")
-    for word in ("-c", setting)
-)
 _KEPT_VARIABLES: Final = frozenset(
     {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
 )
@@ -105,15 +116,17 @@ def make_empty(path: str) -> None:
         pygit2.init_repository(path, bare=True)
 
 
-def check_program() -> None:
-    """Raise `GitNotFound` unless a usable `git` is on the PATH."""
+def check_program() -> tuple[int, int]:
+    """Return the version of the `git` on the PATH; raise `GitNotFound` unless it is usable."""
     program = shutil.which("git")
     if program is None:
         raise GitNotFound("none")
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-    version = re.search(r"(\d+)\.(\d+)", said)
-    if version is None or (int(version[1]), int(version[2])) < OLDEST:
+    found = re.search(r"(\d+)\.(\d+)", said)
+    version = (0, 0) if found is None else (int(found[1]), int(found[2]))
+    if version < OLDEST:
         raise GitNotFound(said.strip() or program)
+    return version
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -127,9 +140,12 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def _place(handle: Handle, folder: str | None = None) -> str:
     place = folder or handle.worktree or handle.common
-    return (
-        place if os.path.isdir(place) else handle.common
-    )  # a linked worktree can be removed while its experiments go on
+    return place if os.path.isdir(place) else handle.common  # a linked worktree can go while its experiments go on
+
+
+def _command(config: Sequence[str] = ()) -> list[str]:
+    """Return the beginning of a command of `git`, with the settings *config* (`key=value` each)."""
+    return ["git", *(word for setting in (*_CONFIG, *config) for word in ("-c", setting))]
 
 
 def run(
@@ -138,11 +154,18 @@ def run(
     input: bytes = b"",
     extra: Mapping[str, str] | None = None,
     folder: str | None = None,
+    config: Sequence[str] = (),
+    niced: bool = False,
 ) -> bytes:
-    """Run `git` for the repository and return what it prints; raise `GitError` with its words when it fails."""
+    """Run `git` for the repository, with *config* (`key=value` each), and return what it prints.
+
+    *niced* lets everybody else on the machine go first.
+
+    Raises `GitError` with its words when it fails, `ReadOnlyRepository` or `DiskFull` when these say so.
+    """
     try:
         done = subprocess.run(
-            ["git", *_QUIET, *arguments],
+            [*(("nice", "-n", "10") if niced else ()), *_command(config), *arguments],
             cwd=_place(handle, folder),
             input=input,
             capture_output=True,
@@ -153,9 +176,8 @@ def run(
     except FileNotFoundError:
         raise GitNotFound("none") from None
     if done.returncode:
-        raise GitError(
-            f"run `git {arguments[0]}`", done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
-        )
+        said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
+        raise _refusal(handle, f"run `git {arguments[0]}`", said)
     return done.stdout
 
 
@@ -167,7 +189,7 @@ def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, boo
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            ["git", *_QUIET, *arguments],
+            [*_command(), *arguments],
             cwd=_place(handle),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -184,7 +206,7 @@ def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, boo
         if child.wait():
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()
-            raise GitError(f"run `git {arguments[0]}`", said or f"exit {child.returncode}")
+            raise _refusal(handle, f"run `git {arguments[0]}`", said or f"exit {child.returncode}")
     return found, True
 
 
@@ -193,6 +215,15 @@ def settings_of(handle: Handle) -> list[tuple[str, str, str]]:
     parts = os.fsdecode(run(handle, "config", "--list", "-z", "--show-origin")).split("\0")
     pairs = zip(parts[::2], parts[1::2], strict=False)
     return [(origin, *setting.partition("\n")[::2]) for origin, setting in pairs]
+
+
+def _refusal(handle: Handle, action: str, said: str) -> AexpError:
+    """Return the error of ours that the words of `git` (in English, see `environment`) mean."""
+    if "Read-only file system" in said or "Permission denied" in said:
+        return ReadOnlyRepository(handle.common)
+    if "No space left on device" in said or "Disk quota exceeded" in said:
+        return DiskFull(handle.common)
+    return GitError(action, said)
 
 
 def identity(handle: Handle, variables: Mapping[str, str]) -> Author:
@@ -226,6 +257,56 @@ def branch_or_tag(handle: Handle, name: str) -> str | None:
     return next((ref for ref in (f"refs/heads/{name}", f"refs/tags/{name}") if read_ref(handle, ref)), None)
 
 
+def check_no_branch(handle: Handle, name: str) -> None:
+    """Raise `InvalidName` when a branch or tag has the *name* of an experiment to be."""
+    taken = branch_or_tag(handle, name)
+    if taken is not None:
+        raise InvalidName("an experiment", name, f"{taken} has it, and every Git command would find that first")
+
+
+def check_branch_name(handle: Handle, name: str) -> str:
+    """Return *name* if a branch can be called so; raise `InvalidName` with what Git says otherwise."""
+    try:
+        if run(handle, "check-ref-format", "--branch", name) == f"{name}\n".encode():
+            return name
+    except (ValueError, GitError):  # a NUL, which no argument can hold
+        pass
+    raise InvalidName("a branch", name, "Git allows no such branch; letters, digits, `-`, `_`, `.` and `/` are safe")
+
+
+def head(handle: Handle) -> str:
+    """Return what HEAD holds: the full ref of a branch, or a rev."""
+    return str(handle.repo.lookup_reference("HEAD").target)
+
+
+def folder(handle: Handle) -> str:
+    """Return the Git directory of this work tree: the common one, unless it is linked."""
+    return os.path.realpath(handle.repo.path)
+
+
+def is_sparse(handle: Handle) -> bool:
+    """Say whether only a part of the work tree is checked out."""
+    config = handle.repo.config
+    return "core.sparsecheckout" in config and config.get_bool("core.sparsecheckout")
+
+
+def is_partial(handle: Handle) -> bool:
+    """Say whether objects may be missing here because a remote promised to give them."""
+    config = handle.repo.config
+    return "extensions.partialclone" in config or any(
+        entry.name.startswith("remote.") and entry.name.endswith(".promisor") for entry in config
+    )
+
+
+def has_object(handle: Handle, rev: str) -> bool:
+    """Say whether the object *rev* is there and can be read."""
+    try:
+        read_object(handle, rev)
+    except (GitError, ValueError):  # "" where a ref is damaged
+        return False
+    return True
+
+
 def read_ref(handle: Handle, ref: str) -> str | None:
     """Return the rev that *ref* holds, None when it does not exist; raise `GitError` when it is damaged."""
     try:
@@ -244,10 +325,65 @@ def read_object(handle: Handle, id: bytes | str) -> tuple[Kind, bytes]:
         kind, content = handle.repo.odb.read(oid)
         return _KINDS[int(kind)], content
     except (KeyError, pygit2.GitError, OSError, ValueError) as error:
-        with translating():
-            if isinstance(error, OSError) and error.errno:
-                raise
-        raise GitError(f"read the object {oid}", "it is missing or damaged") from error
+        raise _unreadable(oid, error) from error
+
+
+def object_size(handle: Handle, id: bytes) -> int:
+    """Return how many bytes an object has, without reading them; raise `GitError` when it is missing or damaged."""
+    oid = pygit2.Oid(raw=id)
+    try:
+        return handle.repo.odb.read_header(oid)[1]
+    except (KeyError, pygit2.GitError, OSError, ValueError) as error:
+        raise _unreadable(oid, error) from error
+
+
+def _unreadable(oid: pygit2.Oid, error: Exception) -> Exception:
+    if isinstance(error, OSError) and error.errno:
+        return translated(error)
+    return GitError(f"read the object {oid}", "it is missing or damaged")
+
+
+class Presence:
+    """Says whether objects are there, without looking at their content; asks again only when the object store changed.
+
+    A file that comes or goes changes the time of its folder. Nothing is remembered when that was just now, since
+    another change may have the same time, or where objects are borrowed from another repository.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self._folder = os.path.join(handle.common, "objects")
+        self._exists = pygit2.Odb(self._folder).exists
+        self._state: tuple[object, ...] | None = None
+        self._seen: set[bytes] = set()
+
+    def look(self) -> None:
+        """Look whether the object store is as it was; to be called before a number of questions."""
+        state = _state_of(self._folder)
+        if state is None or state != self._state or len(self._seen) > SEEN:
+            self._seen.clear()
+            self._exists = pygit2.Odb(self._folder).exists  # one that was used knows objects that have gone
+        self._state = state
+
+    def __call__(self, ids: bytes) -> bool:
+        """Say whether all objects are there whose ids stand one behind the other in *ids*."""
+        if ids in self._seen:
+            return True
+        for place in range(0, len(ids), 20):
+            if not self._exists(pygit2.Oid(raw=ids[place : place + 20])):
+                return False
+        if self._state is not None:
+            self._seen.add(ids)
+        return True
+
+
+def _state_of(folder: str) -> tuple[object, ...] | None:
+    """Return what is another when a file below *folder* comes or goes; None where nothing is sure."""
+    if os.path.exists(os.path.join(folder, "info", "alternates")):
+        return None
+    with translating(folder), os.scandir(folder) as entries:
+        times = {entry.name: entry.stat().st_mtime_ns for entry in entries}
+    unsure = time.time_ns() - max(times.values(), default=0) < JUST_NOW
+    return None if unsure else tuple(sorted(times.items()))
 
 
 def read_quarantined(folder: str, id: bytes) -> bytes:

@@ -4,16 +4,17 @@ A row is written when it is certain what DVC would say, byte by byte; otherwise 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from attrs import define
 
 from . import _dvc
 from ._files import Breath
 from ._formats.gitobjects import Entry, Kind, edit_tree, object_id, parse_commit, parse_tree
-from ._formats.shown import shown, spelled
+from ._formats.shown import Files, shown, spelled
 from ._git import open_handle, read_object
 from ._layout import METRICS, PARAMS
 from ._pipelines import Pipelines
@@ -68,10 +69,17 @@ class Preview:
         others = library.others(around.hex(), own, objects, data=True)
         if not others.exact:
             return None
-        params = {**others.params, f"{own}/{PARAMS}": spelled(record.params_by_file[f"{folder}/{PARAMS}"])}
-        metrics = {**others.metrics, f"{own}/{METRICS}": record.metrics_by_file[f"{folder}/{METRICS}"]}
+        ours = (f"{folder}/{PARAMS}", f"{folder}/{METRICS}")
+        params = _put(others.params, others.places[0], f"{own}/{PARAMS}", spelled(record.params_by_file[ours[0]]))
+        metrics = _put(others.metrics, others.places[1], f"{own}/{METRICS}", spelled(record.metrics_by_file[ours[1]]))
         made = datetime.fromtimestamp(commit.committer.time)  # noqa: DTZ006  # local and naive, as DVC has it
         return shown(record.rev, made, params, metrics, others.data)
+
+
+def _put(files: Files, place: int, path: str, content: Mapping[str, Any]) -> Files:
+    """Return *files* with one more, at *place* in their order."""
+    pairs = list(files.items())
+    return dict([*pairs[:place], (path, content), *pairs[place:]])
 
 
 def open_preview(path: str, root: str) -> Preview:

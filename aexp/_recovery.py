@@ -44,20 +44,25 @@ def interrupted(store: Store) -> list[Interrupted]:
     """
     held = _joining.held(store.handle.common)
     return [
-        Interrupted(
-            name=account.name,
-            id=account.id,
-            ref=account.ref,
-            baseline=account.baseline,
-            status=account.status,
-            created=moment(account.created),
-            session=id,
-        )
+        left_open(account, id)
         for id in _sessions.names(store.handle.common)
         if not _joining.belongs(store.handle.common, id)
         for account in _open_accounts(store, id)
         if account.id not in held
     ]
+
+
+def left_open(account: Account, session: str) -> Interrupted:
+    """Return what is told of an experiment that *session* left open."""
+    return Interrupted(
+        name=account.name,
+        id=account.id,
+        ref=account.ref,
+        baseline=account.baseline,
+        status=account.status,
+        created=moment(account.created),
+        session=session,
+    )
 
 
 def _open_accounts(store: Store, id: str) -> list[Account]:
@@ -147,8 +152,8 @@ def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Rec
                 raise error
     if any(account.id in held for account in ledger.open()):
         return _finished(saved)
-    _discard(store, session, ledger)
-    _put_away(store, session)
+    finish_discards(store, session, ledger)
+    put_away(store, session)
     return _finished(saved)
 
 
@@ -165,7 +170,7 @@ def _held(common: str) -> dict[str, str]:
     return held
 
 
-def _discard(store: Store, session: Session, ledger: Ledger) -> None:
+def finish_discards(store: Store, session: Session, ledger: Ledger) -> None:
     """Take away the refs of experiments that were given up, and whose checkpoints still stand there."""
     for account in ledger.accounts.values():
         if account.fate == Kind.DISCARDED and account.checkpoints:
@@ -233,7 +238,7 @@ def _save(
     return saved, failed
 
 
-def _put_away(store: Store, session: Session) -> None:
+def put_away(store: Store, session: Session) -> None:
     """Remove what a dead session left in Git, and retire it."""
     _packs.sweep_packs(store.handle.common, session.id)
     store.drop_anchors(session.id)
@@ -339,7 +344,7 @@ def leave(store: Store, found: Found) -> None:
     try:
         _sessions.append(found.session, found.ledger, [(Kind.MOVED, [found.account.number, store.session.id])])
         if _sessions.is_live(store.handle.common, found.session) and _ledger(found.session, salvage=True).ended():
-            _put_away(store, found.session)
+            put_away(store, found.session)
     finally:
         found.session.close()
 

@@ -14,6 +14,7 @@ from attrs import evolve
 
 from . import _board, _dvc, _joining, _machine, _recovery
 from ._applying import Applying
+from ._changing import Changing
 from ._desk import Desk, Options, options_of, parsed
 from ._experiment import Experiment
 from ._formats.account import Account, begin
@@ -31,6 +32,7 @@ from ._reading import Reading
 from ._running import stop
 from ._saver import Saver
 from ._store import Start, Started, Store, open_store
+from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
 from ._ways import Join, Within, run_of_dvc
@@ -40,7 +42,7 @@ STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading, Watching, Applying):
+class Repository(Reading, Watching, Changing, Applying, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two

@@ -132,8 +132,12 @@ def forget(common: str, session: Session) -> None:
     session.close()
 
 
-def sweep(common: str) -> None:
-    """Remove what processes left that were killed while they made or forgot a session: nothing was begun in it."""
+def sweep(common: str) -> list[str]:
+    """Remove what processes left that were killed while they made or forgot a session: nothing was begun in it.
+
+    Returns the paths.
+    """
+    swept = []
     for name in names(common, TMP):
         path = os.path.join(common, ROOT, TMP, name)
         with suppress(FileNotFoundError):
@@ -141,12 +145,15 @@ def sweep(common: str) -> None:
                 continue
             if os.path.isfile(path):
                 os.unlink(path)
+                swept.append(path)
                 continue
             session = claim(common, name, TMP)
             if session is not None or not os.path.exists(os.path.join(path, LOCK)):
                 shutil.rmtree(path)
+                swept.append(path)
             if session is not None:
                 session.close()
+    return swept
 
 
 @frozen(eq=False)
@@ -314,6 +321,15 @@ def is_alive(common: str, id: str) -> bool:
         return True
     session.close()
     return False
+
+
+def opened_in(common: str, ref: str) -> str | None:
+    """Return the session, living or dead, in which the experiment of *ref* is open; None when it is in none."""
+    for id in names(common):
+        with suppress(OSError):  # it is being put away
+            if any(account.ref == ref for account in read_ledger(folder(common, id), id, salvage=True).open()):
+                return id
+    return None
 
 
 def folder(common: str, id: str, place: str = LIVE) -> str:

@@ -24,7 +24,7 @@ from ._parameters import with_overrides
 from ._pipelines import Pipelines
 from ._records import read_record
 from ._values import Code, CodeMode, Record, Settings
-from .errors import AexpError, GitError, InvalidName, NameTaken, NoBaseline
+from .errors import AexpError, GitError, NameTaken, NoBaseline
 
 TREES: Final = 4096
 """How many parsed trees are remembered; a baseline's root and a few folders are asked for at every save."""
@@ -116,11 +116,7 @@ class Store:
         return answers
 
     def _check_free(self, wish: Start, rev: str) -> None:
-        taken = _git.branch_or_tag(self.handle, wish.name)
-        if taken is not None:
-            raise InvalidName(
-                "an experiment", wish.name, f"{taken} has it, and every Git command would find that first"
-            )
+        _git.check_no_branch(self.handle, wish.name)
         found = _git.read_ref(self.handle, f"refs/exps/{rev[:2]}/{rev[2:]}/{wish.name}")
         if found is not None and not wish.force:
             raise NameTaken(wish.name, found)
@@ -274,8 +270,7 @@ class Store:
         if intent.expected is not None and intent.expected not in intent.parents:
             found = _git.read_ref(self.handle, intent.ref)
             if found == intent.expected:
-                name = (parse_experiment_ref(intent.ref) or ("", "unknown"))[1]
-                _refs.keep(self.handle, name, found, scratch)
+                _refs.keep(self.handle, intent.ref, found, scratch)
         return _refs.Move(intent.ref, built.rev, intent.expected)
 
     def _resolve(self, job: Job, refusal: _refs.Refused) -> Record | Exception:
@@ -300,7 +295,7 @@ class Store:
             assert self.session is not None
             scratch = self.session.path
         if _git.read_ref(self.handle, account.ref) == rev:
-            _refs.keep(self.handle, account.name, rev, scratch)
+            _refs.keep(self.handle, account.ref, rev, scratch)
             _refs.delete_refs(self.handle, {account.ref: rev})
 
     def close(self) -> None:

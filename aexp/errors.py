@@ -13,6 +13,7 @@ its message names the cause and the remedy.
     ├── GitError                 (RuntimeError)        Git refused, for a reason not listed here
     ├── InvalidName              (ValueError)          a name that Git, DVC or a disk cannot hold
     ├── NameTaken                (FileExistsError)     another experiment has this name
+    ├── BranchExists             (FileExistsError)     a branch has this name already
     ├── ExperimentNotFound       (LookupError)         no experiment of this name, ref or rev
     │   └── AmbiguousName                              several experiments have this name
     ├── InvalidTransition        (RuntimeError)        a call out of order
@@ -65,7 +66,7 @@ class ReadOnlyRepository(AexpError, PermissionError):
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__(
-            f"{path} cannot be written, so no experiment can start here; check its owner and mount options"
+            f"{path} cannot be written, so no experiment can start or change here; check its owner and mount options"
         )
 
 
@@ -115,14 +116,25 @@ class InvalidName(AexpError, ValueError):
 class NameTaken(AexpError, FileExistsError):
     """An experiment called `name` exists on the same baseline; `rev` is its commit, None while it is open."""
 
-    def __init__(self, name: str, rev: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        rev: str | None,
+        remedy: str = "choose another name, or pass force=True to replace it (restore() brings back what is replaced)",
+    ) -> None:
         self.name = name
         self.rev = rev
         holder = "an open experiment" if rev is None else f"the saved experiment {rev[:10]}"
-        super().__init__(
-            f"the name {name!r} is taken by {holder} on the same baseline; choose another name, or pass force=True "
-            "to replace it (what is replaced stays in refs/aexp/trash)"
-        )
+        super().__init__(f"the name {name!r} is taken by {holder} on the same baseline; {remedy}")
+
+
+class BranchExists(AexpError, FileExistsError):
+    """The branch `branch` exists, at the commit `rev`; nothing was changed."""
+
+    def __init__(self, branch: str, rev: str) -> None:
+        self.branch = branch
+        self.rev = rev
+        super().__init__(f"the branch {branch!r} exists, at {rev[:10]}; pass another name, or delete that one first")
 
 
 class ExperimentNotFound(AexpError, LookupError):

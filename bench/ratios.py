@@ -16,8 +16,10 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import beside_dvc
 import importing
 import points
+import reading
 import resources
 import saves
 import ticker
@@ -30,6 +32,8 @@ GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "ticker": ticker.measure,
     "saves": saves.measure,
     "points": points.measure,
+    "reading": reading.measure,
+    "beside_dvc": beside_dvc.measure,
 }
 STORED = Path(__file__).with_name("stored.json")
 
