@@ -172,7 +172,8 @@ class _Reading:
 
     def _resolved(self, home: str, body: Mapping[str, Any], lock: Mapping[str, Any]) -> None:
         """Add what a stage with expressions names, from what DVC wrote down when it last ran it."""
-        for path, keys in (lock.get("params") or {}).items():
+        params = lock.get("params")
+        for path, keys in params.items() if isinstance(params, Mapping) else ():
             self.params.append((_place(home, str(path)), tuple(map(str, keys)) if isinstance(keys, Mapping) else None))
         hashes = {str(each["path"]): each.get("md5") for each in _list(lock, "outs") if _is_entry(each)}
         for pattern, flags in _outs(body, "metrics"):
@@ -262,7 +263,7 @@ def _templated(value: object) -> bool:
 
 
 def _place(folder: str, path: str) -> str:
-    return posixpath.normpath(posixpath.join(folder, path))
+    return path if "://" in path else posixpath.normpath(posixpath.join(folder, path))
 
 
 def _inside(path: str) -> bool:
