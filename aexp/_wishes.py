@@ -11,12 +11,12 @@ from ._beneath import Beneath
 from ._datacache import DataCache, Out, cache_of, outs_of
 from ._differences import tree_differences
 from ._files import Breath
-from ._formats.gitobjects import FOLDER, GITLINK, SYMLINK, Entry, Kind, object_id
+from ._formats.experiment import is_carried
+from ._formats.gitobjects import FOLDER, GITLINK, SYMLINK, Entry
 from ._formats.params import load_params
 from ._formats.plan import Step
 from ._formats.status import parse_status
 from ._git import Handle, read_object, resolve_commit, run, settings_of
-from ._layout import SKELETON
 from ._names import guard, leads_out, work_tree_fault
 from ._undo import is_ours
 from ._values import Skipped
@@ -92,7 +92,6 @@ class Target:
     def _differing(self) -> tuple[Wish, set[str]]:
         """Return every path in which the experiment, HEAD and the work tree are not all equal, and which are submodules."""
         wish, links = Wish(), set[str]()
-        carried = {path: object_id(Kind.BLOB, text.encode()) for path, text in SKELETON}
         for each in tree_differences(self.handle, self._head(), self.tree):
             path = os.fsdecode(each.path)
             if path in wish.wanted:
@@ -101,8 +100,8 @@ class Target:
                 links.add(path)
                 wish.skip(path, "a submodule; see `git submodule`")
                 continue
-            if each.old is None and each.new is not None and carried.get(path) == each.new[1]:
-                continue  # made for `dvc exp apply` (decision 0020); whoever uses DVC here has it
+            if each.old is None and each.new is not None and is_carried(path, each.new[1]):
+                continue  # whoever uses DVC here has it
             if each.old is not None:
                 wish.head[path] = Blob(*each.old)
             wish.wanted[path] = None if each.new is None else Blob(*each.new)

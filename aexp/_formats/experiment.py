@@ -10,12 +10,12 @@ from typing import Any, Final
 import orjson
 from attrs import evolve, field, frozen
 
-from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, parse_experiment_ref, split_experiment_ref
+from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, SKELETON, parse_experiment_ref, split_experiment_ref
 from .._lifecycle import Status
 from .._names import metric_file
 from .._values import Record, unpacked_later
 from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
-from .gitobjects import Commit, Signature, trailers
+from .gitobjects import Commit, Kind, Signature, object_id, trailers
 from .params import dump_params, from_json, merge, to_json
 from .pipeline import Data
 from .plain import DEPTH, NODES
@@ -29,6 +29,8 @@ _STATUS: Final = {status.value: status for status in Status}
 MARK: Final = b'"$'
 """What JSON holds in which `from_json` has something to do."""
 
+
+_CARRIED: Final = {path: object_id(Kind.BLOB, text.encode()) for path, text in SKELETON}
 
 Files = Mapping[str, Mapping[str, Any]]
 """What parameter or metric files hold, by their path."""
@@ -186,6 +188,11 @@ def pipeline(series: bool) -> bytes:
     if series:
         sections["plots"] = [{SERIES: {"x": "step"}}]
     return dump_params(sections)
+
+
+def is_carried(path: str, id: bytes) -> bool:
+    """Say whether the blob *id* at *path* is what commits carry for DVC (decision 0020), and nobody's change."""
+    return _CARRIED.get(path) == id
 
 
 def commit_id(message: str) -> str | None:
