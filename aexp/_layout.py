@@ -9,6 +9,9 @@ EXPERIMENTS: Final = "refs/exps/"
 INTERNAL: Final = tuple(f"{EXPERIMENTS}{word}" for word in ("apply", "celery", "exec", "temp", "stash"))
 """Refs below `refs/exps/` that belong to DVC itself; DVC skips them by string prefix, and so do we."""
 
+DVC_BASELINE: Final = f"{EXPERIMENTS}exec/EXEC_BASELINE"
+"""The commit that DVC's run or save in this work tree started from, while it lasts."""
+
 PRIVATE: Final = "refs/aexp/"
 """Our own refs: DVC and a plain push ignore them."""
 

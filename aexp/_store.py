@@ -105,7 +105,7 @@ class Store:
         for wish in wishes:
             breath()
             try:
-                rev, tree = _once(commits, wish.baseline, lambda spec: _git.resolve_commit(self.handle, spec))
+                rev, tree = _once(commits, wish.baseline, lambda spec: _git.resolve_baseline(self.handle, spec))
                 if wish.free:
                     self._check_free(wish, rev)
                 code = _once(seen, (rev, wish.mode), lambda key, tree=tree: self._code(key[0], tree, key[1]))  # type: ignore[misc]

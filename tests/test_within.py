@@ -155,3 +155,22 @@ async def test_files_that_are_taken_away(within: Path) -> None:
     assert (old.parent / "new.tsv").exists()
     assert (within / "aexp/mine.txt").read_text() == "mine"
     assert not [name for _, _, names in os.walk(within / "aexp") for name in names if ".aexp-" in name]
+
+
+async def test_head_while_dvc_saves_is_the_commit_it_saves_from(repo_path: Path, git: Git) -> None:
+    """For a moment HEAD is DVC's own new commit; an experiment that begins then starts from the commit before it."""
+    head = git("rev-parse", "HEAD", cwd=repo_path)
+    theirs = git("commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "dvc: commit experiment", cwd=repo_path)
+    git("checkout", "--quiet", theirs, cwd=repo_path)
+    async with aexp.Repository(repo_path) as repository:
+        async with repository.experiment("before") as before:
+            pass
+        git("update-ref", "refs/exps/exec/EXEC_BASELINE", head, cwd=repo_path)
+        async with repository.experiment("meanwhile") as meanwhile:
+            pass
+        git("checkout", "--quiet", "main", cwd=repo_path)
+        git("commit", "--quiet", "--allow-empty", "-m", "next", cwd=repo_path)
+        async with repository.experiment("left-behind") as left:  # a run that was killed leaves its ref
+            pass
+    assert (before.baseline, meanwhile.baseline) == (theirs, head)
+    assert left.baseline == git("rev-parse", "main", cwd=repo_path)

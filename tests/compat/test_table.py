@@ -108,7 +108,6 @@ async def test_rows_in_a_repository_with_pipelines(repo_path: Path, dvc: Tool, g
         {"x.dvc": "outs:\n- md5: 1\n  path: x\n"},
         {"sub/.dvc/config": "", "sub/dvc.yaml": "metrics: [m.json]\n", "sub/m.json": '{"a": 1}'},
         {"dvc.yaml": "metrics: ['../m.json']\n"},
-        {"dvc.yaml": "params: [p.py]\n", "p.py": "words = {'a', 'b'}\n"},
     ],
 )
 async def test_what_is_not_certain_is_left_to_dvc(
