@@ -17,7 +17,6 @@ from attrs import frozen
 from ._files import translated, translating
 from ._formats.experiment import Author
 from ._formats.gitobjects import Kind
-from ._layout import DVC_BASELINE
 from ._machine import user
 from .errors import (
     AexpError,
@@ -251,21 +250,6 @@ def resolve_commit(handle: Handle, spec: str) -> tuple[str, str]:
     except (KeyError, ValueError, pygit2.GitError):
         raise NoBaseline(spec) from None
     return str(commit.id), str(commit.tree_id)
-
-
-def resolve_baseline(handle: Handle, spec: str) -> tuple[str, str]:
-    """Return (rev, tree) of the commit that an experiment starts from when *spec* is asked for; raise `NoBaseline`.
-
-    While DVC saves an experiment, HEAD is for a moment the commit that it makes; what is meant is the one that it was
-    made from, which DVC itself takes for HEAD meanwhile (`dvc.scm.resolve_rev`).
-    """
-    if spec == "HEAD" and handle.repo.head_is_detached:
-        started = read_ref(handle, DVC_BASELINE)
-        rev, tree = resolve_commit(handle, spec)
-        if started is not None and [str(id) for id in handle.repo[rev].parent_ids] == [started]:
-            return resolve_commit(handle, started)
-        return rev, tree
-    return resolve_commit(handle, spec)
 
 
 def branch_or_tag(handle: Handle, name: str) -> str | None:

@@ -10,7 +10,8 @@ INTERNAL: Final = tuple(f"{EXPERIMENTS}{word}" for word in ("apply", "celery", "
 """Refs below `refs/exps/` that belong to DVC itself; DVC skips them by string prefix, and so do we."""
 
 DVC_BASELINE: Final = f"{EXPERIMENTS}exec/EXEC_BASELINE"
-"""The commit that DVC's run or save in this work tree started from, while it lasts."""
+DVC_HEAD: Final = f"{EXPERIMENTS}exec/EXEC_HEAD"
+"""The commit that DVC's run or save in this work tree started from: while it lasts, and until the next."""
 
 PRIVATE: Final = "refs/aexp/"
 """Our own refs: DVC and a plain push ignore them."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 from . import _git, _packs, _refs, _sessions
-from ._capture import Watch, snapshot
+from ._capture import Watch, baseline_of, snapshot
 from ._files import Breath
 from ._formats.account import Account
 from ._formats.experiment import Author, record
@@ -105,7 +105,7 @@ class Store:
         for wish in wishes:
             breath()
             try:
-                rev, tree = _once(commits, wish.baseline, lambda spec: _git.resolve_baseline(self.handle, spec))
+                rev, tree = _once(commits, wish.baseline, lambda spec: baseline_of(self.handle, spec))
                 if wish.free:
                     self._check_free(wish, rev)
                 code = _once(seen, (rev, wish.mode), lambda key, tree=tree: self._code(key[0], tree, key[1]))  # type: ignore[misc]

@@ -165,6 +165,13 @@ async def test_head_while_dvc_saves_is_the_commit_it_saves_from(repo_path: Path,
     async with aexp.Repository(repo_path) as repository:
         async with repository.experiment("before") as before:
             pass
+        git("update-ref", "refs/exps/exec/EXEC_HEAD", head, cwd=repo_path)  # DVC has done its work, but for one thing
+        asyncio.get_running_loop().call_later(0.3, lambda: git("checkout", "--quiet", "main", cwd=repo_path))
+        async with repository.experiment("at-the-end") as at_the_end:
+            pass
+        git("checkout", "--quiet", theirs, cwd=repo_path)
+        async with repository.experiment("on-purpose") as on_purpose:  # HEAD stays where the user has put it
+            pass
         git("update-ref", "refs/exps/exec/EXEC_BASELINE", head, cwd=repo_path)
         async with repository.experiment("meanwhile") as meanwhile:
             pass
@@ -172,5 +179,6 @@ async def test_head_while_dvc_saves_is_the_commit_it_saves_from(repo_path: Path,
         git("commit", "--quiet", "--allow-empty", "-m", "next", cwd=repo_path)
         async with repository.experiment("left-behind") as left:  # a run that was killed leaves its ref
             pass
-    assert (before.baseline, meanwhile.baseline) == (theirs, head)
+    assert (before.baseline, on_purpose.baseline) == (theirs, theirs)
+    assert (meanwhile.baseline, at_the_end.baseline) == (head, head)
     assert left.baseline == git("rev-parse", "main", cwd=repo_path)
