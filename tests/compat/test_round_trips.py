@@ -135,7 +135,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(params=PARAMS, metrics=METRICS)
 def test_a_row_is_what_was_logged(home: Path, params: dict[str, Any], metrics: dict[str, Any]) -> None:
     """`dvc exp show`: every param and metric, by value and type; the row written ahead; aexp; PyYAML and ruamel.yaml."""
