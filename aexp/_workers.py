@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -115,6 +116,11 @@ class Worker(Generic[H]):
         except RuntimeError as error:  # the thread has ended
             raise RepositoryClosed(self._path) from error
         return await finished(asyncio.wrap_future(asked), asked.cancel)
+
+    def soon(self, function: Callable[Concatenate[H, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call *function* in the thread later; nobody waits for it, and what it raises is nobody's business."""
+        with suppress(RuntimeError):  # the thread has ended
+            self._thread.submit(lambda: function(self._lend(), *args, **kwargs))
 
     def _lend(self) -> H:
         if self._lent is None:

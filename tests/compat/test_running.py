@@ -84,10 +84,8 @@ async def left_later(path: Path) -> list[str]:
 
 
 @pytest.fixture
-def dvc_path(repo_path: Path, git: Git) -> Path:
+def dvc_path(repo_path: Path) -> Path:
     """The fresh repository, which DVC uses, too."""
-    assert run_dvc(repo_path, "init", "--quiet").returncode == 0
-    git("commit", "--quiet", "--message=dvc", cwd=repo_path)
     return repo_path
 
 
