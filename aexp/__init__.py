@@ -15,14 +15,19 @@ from ._repository import Repository as Repository
 from ._values import Code as Code
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
+from ._values import Progress as Progress
 from ._values import Record as Record
 from ._values import Records as Records
+from ._values import RemoteExperiment as RemoteExperiment
 from ._values import Series as Series
 from ._values import Settings as Settings
 from ._values import Skipped as Skipped
+from ._values import Transfer as Transfer
+from ._values import TransferProgress as TransferProgress
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
 from .errors import DiskFull as DiskFull
+from .errors import Diverged as Diverged
 from .errors import ExperimentNotFound as ExperimentNotFound
 from .errors import ForkedError as ForkedError
 from .errors import GitError as GitError
@@ -39,6 +44,7 @@ from .errors import NoBaseline as NoBaseline
 from .errors import NotOwner as NotOwner
 from .errors import QueueFull as QueueFull
 from .errors import ReadOnlyRepository as ReadOnlyRepository
+from .errors import RemoteError as RemoteError
 from .errors import RepositoryClosed as RepositoryClosed
 from .errors import RepositoryNotFound as RepositoryNotFound
 from .errors import TooManyOpenFiles as TooManyOpenFiles
@@ -52,6 +58,7 @@ __all__ = [
     "AmbiguousName",
     "Code",
     "DiskFull",
+    "Diverged",
     "Experiment",
     "ExperimentNotFound",
     "Failure",
@@ -69,10 +76,13 @@ __all__ = [
     "NameTaken",
     "NoBaseline",
     "NotOwner",
+    "Progress",
     "QueueFull",
     "ReadOnlyRepository",
     "Record",
     "Records",
+    "RemoteError",
+    "RemoteExperiment",
     "Repository",
     "RepositoryClosed",
     "RepositoryNotFound",
@@ -82,6 +92,8 @@ __all__ = [
     "State",
     "Status",
     "TooManyOpenFiles",
+    "Transfer",
+    "TransferProgress",
     "UnsafePath",
     "UnsupportedRepository",
     "__version__",

@@ -26,6 +26,21 @@ _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
 _KEPT_VARIABLES: Final = frozenset(
     {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
 )
+_SETTINGS: Final = (
+    "-c",
+    "core.preloadIndex=false",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "gc.auto=0",
+    "-c",
+    "maintenance.auto=0",
+)
+_OUTSIDE_VARIABLES: Final = (
+    r"GIT_(?:SSH_VARIANT|PROXY_\w+|SSL_\w+|HTTP_\w+|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+)\Z"
+)
+
+Child = subprocess.Popen[bytes]
 
 
 @frozen(eq=False)
@@ -121,23 +136,10 @@ def run(
     folder: str | None = None,
 ) -> bytes:
     """Run `git` for the repository and return what it prints; raise `GitError` with its words when it fails."""
-    place = folder or handle.worktree or handle.common
-    if not os.path.isdir(place):  # a linked worktree can be removed while its experiments go on
-        place = handle.common
-    settings = (
-        "-c",
-        "core.preloadIndex=false",
-        "-c",
-        "core.fsmonitor=false",
-        "-c",
-        "gc.auto=0",
-        "-c",
-        "maintenance.auto=0",
-    )
     try:
         done = subprocess.run(
-            ["git", *settings, *arguments],
-            cwd=place,
+            ["git", *_SETTINGS, *arguments],
+            cwd=folder or _place(handle),
             input=input,
             capture_output=True,
             env=environment(extra),
@@ -153,15 +155,61 @@ def run(
     return done.stdout
 
 
+def _place(handle: Handle) -> str:
+    """Return the folder that a child starts in: a linked worktree can be removed while its experiments go on."""
+    return handle.worktree if handle.worktree is not None and os.path.isdir(handle.worktree) else handle.common
+
+
+def outside(variables: Mapping[str, str], ssh: str | None, connect: float) -> dict[str, str]:
+    """Return what a `git` that speaks to a remote needs of the environment *variables*, beside `environment`.
+
+    Proxies, certificates, credential helpers and ssh stay as they were set; *ssh* is `core.sshCommand`. Nothing
+    prompts: no terminal, no window, ssh in BatchMode. A `GIT_ASKPASS` that was set stays, since CI answers with it.
+    """
+    kept = {key: value for key, value in variables.items() if re.match(_OUTSIDE_VARIABLES, key)}
+    command = variables.get("GIT_SSH_COMMAND") or ssh or ("ssh" if "GIT_SSH" not in variables else "")
+    if re.fullmatch(r"(?:\S*/)?ssh", (command.split() or [""])[0]):  # another program may not know these options
+        kept["GIT_SSH_COMMAND"] = f"{command} -o BatchMode=yes -o ConnectTimeout={max(1, round(connect))}"
+    if "GIT_ALLOW_PROTOCOL" in variables:  # it would override that `ext` is refused
+        allowed = variables["GIT_ALLOW_PROTOCOL"].split(":")
+        kept["GIT_ALLOW_PROTOCOL"] = ":".join(each for each in allowed if each != "ext")
+    return kept | {"GIT_ASKPASS": variables.get("GIT_ASKPASS", ""), "SSH_ASKPASS": "", "SSH_ASKPASS_REQUIRE": "never"}
+
+
+def start(handle: Handle, *arguments: str, extra: Mapping[str, str]) -> Child:
+    """Start `git` for the repository in a session of its own: it has no terminal to prompt on, and can be ended whole."""
+    try:
+        return subprocess.Popen(
+            ["git", *_SETTINGS, *arguments],
+            cwd=_place(handle),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=environment(extra),
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise GitNotFound("none") from None
+
+
+def setting(handle: Handle, key: str) -> str | None:
+    """Return the setting *key* of Git's configuration; None where it is not set."""
+    config = handle.repo.config
+    return config[key] if key in config else None
+
+
+def remotes(handle: Handle) -> list[str]:
+    """Return the names of the configured remotes."""
+    with translating_git("list the remotes"):
+        return [name for name in handle.repo.remotes.names() if name]
+
+
 def identity(handle: Handle, variables: Mapping[str, str]) -> Author:
     """Return who makes commits here, as Git finds it: *variables* (the environment), then the configuration, then user@host."""
-    config = handle.repo.config
-
-    def setting(key: str) -> str | None:
-        return config[key] if key in config else None
-
     login, host = user(), socket.gethostname()
-    name, email = setting("user.name") or login, setting("user.email") or f"{login}@{host}"
+    name = setting(handle, "user.name") or login
+    email = setting(handle, "user.email") or f"{login}@{host}"
     author = (variables.get("GIT_AUTHOR_NAME") or name, variables.get("GIT_AUTHOR_EMAIL") or email)
     committer = (variables.get("GIT_COMMITTER_NAME") or name, variables.get("GIT_COMMITTER_EMAIL") or email)
     return Author(author, committer, (time.localtime().tm_gmtoff or 0) // 60)

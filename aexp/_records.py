@@ -34,10 +34,14 @@ def find(handle: Handle, name: str) -> tuple[str, str]:
 
     Raises `ExperimentNotFound`, or `AmbiguousName` with the full refs when it stands on several baselines.
     """
-    refs = experiment_refs(handle)
+    return pick(experiment_refs(handle), name)
+
+
+def pick(refs: Mapping[str, str], name: str) -> tuple[str, str]:
+    """Return (ref, rev) of the one of *refs*, each with the rev it holds, that *name* means; raise as `find` does."""
     if name in refs:
         return name, refs[name]
-    matches = [ref for ref in refs if ref.rpartition("/")[2] == name]
+    matches = [ref for ref in refs if ref.endswith(f"/{name}") and ref.rpartition("/")[2] == name]
     if not matches and len(name) >= 4:
         matches = [ref for ref, rev in refs.items() if rev.startswith(name)]
     if not matches:

@@ -14,6 +14,7 @@ from attrs import evolve
 
 from . import _machine, _recovery
 from ._desk import Desk, Options, options_of
+from ._exchange import Exchange
 from ._experiment import Experiment
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
@@ -34,7 +35,7 @@ STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading):
+class Repository(Reading, Exchange):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two

@@ -1,0 +1,192 @@
+"""Long `git` children: fed, listened to while they work, and ended whole when they are to stop or fall silent."""
+
+import os
+import re
+import selectors
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO, Final, Literal
+
+from attrs import define, field, frozen
+
+from ._git import Child, Handle, start
+
+TICK: Final = 0.05
+"""How often a child's end and the wish to stop it are looked for, in seconds."""
+GRACE: Final = 2.0
+"""How long a child that is told to end may clean up, in seconds."""
+REST: Final = 0.25
+"""How long the children of a child may outlive it then, in seconds."""
+PORTION: Final = 1 << 16
+WORDS: Final = 1 << 16
+"""How much of what a child writes to its standard error is kept: the last of it."""
+
+
+class Stopped(Exception):
+    """A long call was told to stop, and has; it left nothing half done."""
+
+
+Ending = Literal["exit", "stopped", "silent", "flood"]
+
+
+@frozen
+class Limits:
+    """How long a child may say nothing, in seconds: before its first word, and afterwards; and how much it may print."""
+
+    first: float
+    silence: float
+    output: int = 1 << 28
+
+
+@frozen
+class Said:
+    """What a child printed, the last of what it wrote to its standard error, and how it ended."""
+
+    ending: Ending
+    code: int
+    out: bytes
+    words: str
+
+
+def converse(
+    handle: Handle,
+    *arguments: str,
+    extra: Mapping[str, str],
+    limits: Limits,
+    stopped: Callable[[], bool],
+    input: bytes = b"",
+    heard: Callable[[str], None] | None = None,
+) -> Said:
+    """Run `git` until it ends, until *stopped*, or until it says nothing for longer than *limits* allow.
+
+    *heard* is given each line of its standard error, and each state of a progress line. On return the child and all
+    that it started are gone, but for what it left running on purpose when it ended by itself (an ssh master).
+    """
+    child = start(handle, *arguments, extra=extra)
+    try:
+        ending, out, words = _Conversation(child, limits, stopped, heard or _ignore, input).hold()
+    except BaseException:
+        end(child)
+        raise
+    if ending == "exit":
+        child.wait()
+    else:
+        end(child)
+    return Said(ending, child.returncode, out, words)
+
+
+def end(child: Child) -> None:
+    """End *child* and its whole process group: asked first, so that Git removes its temporary files; then by force."""
+    for stream in (child.stdin, child.stdout, child.stderr):
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+    _signal(child, signal.SIGTERM)
+    due = time.monotonic() + GRACE
+    while child.poll() is None and time.monotonic() < due:
+        time.sleep(0.01)
+    due = time.monotonic() + REST
+    while _signal(child, 0) and child.returncode is not None and time.monotonic() < due:
+        time.sleep(0.01)
+    _signal(child, signal.SIGKILL)
+    child.wait()
+
+
+def _signal(child: Child, number: int) -> bool:
+    try:
+        os.killpg(child.pid, number)  # it leads its group; what it started is in it
+    except (ProcessLookupError, PermissionError):  # macOS says the latter of zombies
+        return False
+    return True
+
+
+def _ignore(_: str) -> None:
+    """Hear nothing."""
+
+
+@define(eq=False)
+class _Conversation:
+    """One child, while it works."""
+
+    child: Child
+    limits: Limits
+    stopped: Callable[[], bool]
+    heard: Callable[[str], None]
+    input: bytes
+    out: list[bytes] = field(factory=list)
+    size: int = 0
+    words: bytes = b""
+    unfinished: bytes = b""
+    due: float = 0.0
+
+    def hold(self) -> tuple[Ending, bytes, str]:
+        """Feed and listen until the child has ended, or has to be."""
+        self.due = time.monotonic() + self.limits.first
+        with selectors.DefaultSelector() as ready:
+            for stream, event in self._streams():
+                os.set_blocking(stream.fileno(), False)
+                ready.register(stream, event)
+            ending = self._listen(ready)
+        for stream, _ in self._streams():
+            stream.close()
+        self._hear(b"\n")
+        return ending, b"".join(self.out), self.words.decode("utf-8", "replace")
+
+    def _streams(self) -> list[tuple[IO[bytes], int]]:
+        child = self.child
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        return [
+            (child.stdin, selectors.EVENT_WRITE),
+            (child.stdout, selectors.EVENT_READ),
+            (child.stderr, selectors.EVENT_READ),
+        ]
+
+    def _listen(self, ready: selectors.BaseSelector) -> Ending:
+        while True:
+            if self.stopped():
+                return "stopped"
+            over = self.child.poll() is not None
+            events = ready.select(0 if over else TICK)
+            for key, _ in events:
+                if not self._attend(key.fileobj, key.fd):
+                    ready.unregister(key.fileobj)
+                    key.fileobj.close()  # type: ignore[union-attr]
+            if self.size > self.limits.output:
+                return "flood"
+            # Not until the pipes are closed: an ssh master or a credential daemon that goes on holds them open.
+            if over and not any(key.events & selectors.EVENT_READ for key, _ in events):
+                return "exit"
+            if time.monotonic() > self.due:
+                return "silent"
+
+    def _attend(self, stream: object, descriptor: int) -> bool:
+        """Read from or write to a stream that is ready; say whether it goes on."""
+        if stream is self.child.stdin:
+            return self._feed(descriptor)
+        portion = os.read(descriptor, PORTION)
+        self.due = time.monotonic() + self.limits.silence
+        if stream is self.child.stdout:
+            self.out.append(portion)
+            self.size += len(portion)
+        else:
+            self._hear(portion)
+        return bool(portion)
+
+    def _feed(self, descriptor: int) -> bool:
+        try:
+            self.input = self.input[os.write(descriptor, self.input[:PORTION]) :] if self.input else b""
+        except BrokenPipeError:  # it has heard enough; what it says tells why
+            return False
+        return bool(self.input)
+
+    def _hear(self, portion: bytes) -> None:
+        self.words = (self.words + portion)[-WORDS:]
+        *lines, self.unfinished = re.split(rb"[\r\n]+", self.unfinished + portion)
+        self.unfinished = self.unfinished[-WORDS:]
+        for line in lines:
+            if line:
+                self.heard(line.decode("utf-8", "replace"))

@@ -1,0 +1,395 @@
+"""Experiments to and from Git remotes: pushed, pulled through a quarantine, and listed, by the `git` program."""
+
+import os
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from attrs import evolve, field, frozen
+
+from . import _packs, _refs, _sessions
+from ._children import Limits, Said, Stopped, converse
+from ._files import Breath, translating
+from ._formats.gitobjects import FOLDER, Kind, parse_commit, parse_tree
+from ._git import Handle, open_handle, outside, read_object, read_ref, remotes, resolve_commit, setting
+from ._layout import EXPERIMENTS, parse_experiment_ref
+from ._machine import owner
+from ._names import new_id
+from ._records import experiment_refs, pick
+from ._remotes import (
+    check_remote,
+    explained,
+    fault_of,
+    in_portions,
+    parse_progress,
+    parse_refs,
+    parse_report,
+    redacted,
+)
+from ._values import DataState, RemoteExperiment, Transfer, TransferProgress
+from .errors import Diverged, ExperimentNotFound, GitError, RemoteError
+
+OFTEN: Final = 0.1
+"""Seconds between two reports of progress, at least."""
+OWN_COMMITS: Final = 10_000
+"""How many commits of an experiment are looked through for the one that stands on the other side."""
+
+# `ext` runs any command. What decides whether a tree can be written safely is checked whatever the user's configuration
+# makes light of (git-fsck(1), MESSAGES); with index-pack --strict, which fsckObjects means, all other warnings count too.
+_ALWAYS: Final = ("-c", "protocol.ext.allow=never", "-c", "core.abbrev=40")
+_CHECKED: Final = (
+    "-c",
+    "fetch.fsckObjects=true",
+    "-c",
+    "fetch.unpackLimit=1",
+    *[
+        part
+        for message in ("hasDot", "hasDotdot", "hasDotgit", "hasFullPathname", "duplicateEntries", "badTree")
+        for part in ("-c", f"fetch.fsck.{message}=error")
+    ],
+)
+_PUSH: Final = (
+    "push",
+    "--porcelain",
+    "--progress",
+    "--no-follow-tags",
+    "--no-atomic",
+    "--no-signed",
+    "--recurse-submodules=no",
+)
+_FETCH: Final = (
+    "fetch",
+    "--stdin",
+    "--progress",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--no-auto-maintenance",
+    "--no-recurse-submodules",
+    "--no-write-commit-graph",
+    "--no-prune",
+    "--no-filter",
+    "--refmap=",
+)
+
+
+@frozen(eq=False)
+class Line:
+    """The way to one remote, for as long as one call lasts: checked, in a thread of its own, with a handle of its own."""
+
+    handle: Handle
+    remote: str
+    limits: Limits
+    extra: Mapping[str, str]
+    stopped: Callable[[], bool]
+    heard: Callable[[str], None]
+    memory: dict[bytes, bool] = field(factory=dict)
+    """What is known of trees and files: whether they reference data."""
+
+    def ask(self, *arguments: str, input: bytes = b"", extra: Mapping[str, str] | None = None) -> Said:
+        """Run `git` beside the remote; return what it says, good or bad; raise `RemoteError` when it falls silent."""
+        said = converse(
+            self.handle,
+            *_ALWAYS,
+            *arguments,
+            extra={**self.extra, **(extra or {})},
+            limits=self.limits,
+            stopped=self.stopped,
+            input=input,
+            heard=self.heard,
+        )
+        if said.ending == "stopped":
+            raise Stopped
+        if said.ending == "silent":
+            raise RemoteError(
+                redacted(self.remote), "timeout", f"it said nothing for too long; {explained(said.words)}"
+            )
+        if said.ending == "flood":
+            raise RemoteError(redacted(self.remote), "hostile", "it lists more than any remote holds")
+        return said
+
+    def failure(self, said: Said, transfers: Sequence[Transfer] = ()) -> RemoteError:
+        """Return the error that the words of a failed Git mean."""
+        return RemoteError(redacted(self.remote), fault_of(said.words), explained(said.words), transfers)
+
+
+def open_line(
+    path: str,
+    remote: str,
+    limits: Limits,
+    variables: Mapping[str, str],
+    stopped: Callable[[], bool],
+    tell: Callable[[TransferProgress], None],
+) -> Line:
+    """Open the repository at *path* for one call, and check *remote*; *variables* is the environment."""
+    handle = open_handle(path)
+    is_folder = os.path.isdir(remote)
+    remote = check_remote(remote, remotes(handle), is_folder=is_folder)
+    if is_folder and remote not in remotes(handle):
+        remote = os.path.abspath(remote)  # the child starts elsewhere
+    extra = outside(variables, setting(handle, "core.sshCommand"), limits.first)
+    return Line(handle, remote, limits, extra, stopped, _teller(tell))
+
+
+def _teller(tell: Callable[[TransferProgress], None]) -> Callable[[str], None]:
+    """Return what hears Git's progress lines, and tells of one every `OFTEN` at most."""
+    due = 0.0
+
+    def hear(line: str) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due and (progress := parse_progress(line)) is not None:
+            due = now + OFTEN
+            tell(progress)
+
+    return hear
+
+
+# ---- list ----
+
+
+def listed(line: Line, pattern: str = f"{EXPERIMENTS}*") -> dict[str, RemoteExperiment]:
+    """Return the experiments on the remote whose refs match *pattern*, by ref."""
+    said = line.ask("ls-remote", "--refs", "--", line.remote, pattern)
+    if said.code:
+        raise line.failure(said)
+    return parse_refs(said.out.decode("utf-8", "surrogateescape"))
+
+
+def _chosen(line: Line, refs: Mapping[str, str], names: Sequence[str], remedy: str) -> dict[str, str]:
+    """Return those of *refs* that *names* mean; without names, the experiments of HEAD."""
+    if names:
+        try:
+            return dict(pick(refs, name) for name in names)
+        except ExperimentNotFound as error:
+            raise error if type(error) is not ExperimentNotFound else ExperimentNotFound(error.name, remedy) from None
+    baseline = resolve_commit(line.handle, "HEAD")[0]
+    return {ref: rev for ref, rev in refs.items() if (parse_experiment_ref(ref) or ("",))[0] == baseline}
+
+
+def _name(ref: str) -> str:
+    return ref.rpartition("/")[2]
+
+
+# ---- push ----
+
+
+def push(line: Line, names: Sequence[str], *, force: bool) -> list[Transfer]:
+    """Push experiments, all in one connection, each by its own refspec; return what became of each.
+
+    The remote moves a ref only if it still holds what it said at the beginning of the connection. Raises `Diverged`
+    or `RemoteError` after all others were pushed.
+    """
+    chosen = _chosen(line, experiment_refs(line.handle), names, "`await repository.experiments()` lists what is there")
+    sound = {ref: rev for ref, rev in chosen.items() if rev}
+    transfers = [_damaged(ref) for ref in chosen.keys() - sound.keys()]
+    # Data goes here, before any ref: a remote never shows an experiment without what it references.
+    sign = "+" if force else ""
+    for portion in in_portions(f"{sign}{rev}:{ref}" for ref, rev in sound.items()):
+        said = line.ask(*_PUSH, "--", line.remote, *portion)
+        report = parse_report(said.out.decode("utf-8", "surrogateescape"))
+        for refspec in portion:
+            ref = refspec.partition(":")[2]
+            told = report.get(ref)
+            if told is None or told.lost:
+                raise line.failure(said, transfers)
+            found = sound[ref] if told.outcome == "up to date" else told.found
+            transfers.append(_transfer(line, ref, sound[ref], told.outcome, found, told.reason))
+    if any(each.outcome == "diverged" for each in transfers):
+        transfers = _compared(line, transfers)
+    return _judged(line, transfers, pulling=False)
+
+
+def _damaged(ref: str) -> Transfer:
+    return Transfer(name=_name(ref), ref=ref, rev="", outcome="refused", reason="its ref here is damaged")
+
+
+def _compared(line: Line, transfers: Sequence[Transfer]) -> list[Transfer]:
+    """Say what the remote holds where it diverged; where that is a later commit of the same experiment, it has ours."""
+    there: dict[str, RemoteExperiment] = {}
+    with suppress(RemoteError):  # it was there a moment ago; without it, less is said
+        there = listed(line)
+    return [_beside(line, each, there.get(each.ref)) if each.outcome == "diverged" else each for each in transfers]
+
+
+def _beside(line: Line, transfer: Transfer, other: RemoteExperiment | None) -> Transfer:
+    if other is None:
+        return transfer
+    ahead = other.rev == transfer.rev or _is_part_of(line.handle, transfer.rev, other.rev)
+    return evolve(transfer, found=other.rev, outcome="up to date" if ahead else "diverged")
+
+
+def _judged(line: Line, transfers: list[Transfer], *, pulling: bool) -> list[Transfer]:
+    """Return *transfers*, or raise what is wrong with some of them."""
+    refused = [each for each in transfers if each.outcome == "refused"]
+    diverged = [each.name for each in transfers if each.outcome == "diverged"]
+    if refused:
+        reasons = "; ".join(f"{each.name}: {each.reason}" for each in refused[:3])
+        more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+        raise RemoteError(redacted(line.remote), "refused", f"refused {reasons}{more}", transfers)
+    if diverged:
+        raise Diverged(redacted(line.remote), diverged, transfers, pulling=pulling)
+    return transfers
+
+
+def _transfer(line: Line, ref: str, rev: str, outcome: str, found: str | None, reason: str = "") -> Transfer:
+    data: DataState = "not transferred" if references_data(line, rev) else "none"
+    return Transfer(name=_name(ref), ref=ref, rev=rev, outcome=outcome, found=found, reason=reason, data=data)  # type: ignore[arg-type]
+
+
+# ---- pull ----
+
+
+def pull(line: Line, names: Sequence[str], *, force: bool) -> list[Transfer]:
+    """Pull experiments, all in one connection; return what became of each.
+
+    What is fetched lies in a quarantine until Git has checked every object and that none is missing; only then do the
+    objects move into the repository, and after them the refs, by compare-and-set. An experiment that stands here is
+    replaced only with *force*, and stays in the trash then. Raises `Diverged` or `RemoteError` after all others were
+    pulled; `RemoteError` of the kind `hostile`, with nothing changed, when anything of what came is unsound.
+    """
+    remedy = "`await repository.remote_experiments(...)` lists what the remote has"
+    there = {ref: each.rev for ref, each in listed(line).items()}
+    chosen = _chosen(line, there, names, remedy)
+    here = experiment_refs(line.handle)
+    new = {ref: rev for ref, rev in chosen.items() if here.get(ref) != rev}
+    outcomes = {ref: _transfer(line, ref, rev, "up to date", rev) for ref, rev in chosen.items() if ref not in new}
+    if new:
+        session = _sessions.create(line.handle.common, new_id(time.time_ns() // 1_000_000, os.urandom(10)), owner())
+        try:
+            outcomes |= _through_quarantine(line, new, session, force=force)
+        finally:
+            _sessions.forget(line.handle.common, session)
+    return _judged(line, [outcomes[ref] for ref in chosen], pulling=True)
+
+
+def _through_quarantine(
+    line: Line, new: Mapping[str, str], session: _sessions.Session, *, force: bool
+) -> dict[str, Transfer]:
+    """Fetch *new* into a quarantine, check it, and let it in; a killed process leaves a dead session to be swept."""
+    quarantine = os.path.join(session.path, "incoming-objects")
+    with translating(quarantine):
+        os.makedirs(os.path.join(quarantine, "pack"))
+        os.makedirs(os.path.join(quarantine, "info"))
+    _fetch(line, new.values(), quarantine)
+    beside = open_handle(line.handle.common)
+    beside.repo.odb.add_disk_alternate(quarantine)
+    inside = evolve(line, handle=beside, memory={})
+    for ref, rev in new.items():
+        _check_tip(inside, ref, rev)
+    outcomes = {ref: _decided(inside, ref, rev, force=force) for ref, rev in new.items()}
+    moving = {ref: each for ref, each in outcomes.items() if each.outcome in ("new", "updated", "forced")}
+    # Data goes here, before any ref: no experiment is seen without what it references.
+    if line.stopped():
+        raise Stopped
+    return outcomes | (_let_in(line, moving, quarantine, session) if moving else {})
+
+
+def _fetch(line: Line, revs: Collection[str], quarantine: str) -> None:
+    """Fetch commits by id, so that what was listed is what comes, whatever happens to the refs meanwhile."""
+    extra = {
+        "GIT_OBJECT_DIRECTORY": quarantine,
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(os.path.join(line.handle.common, "objects")),
+    }
+    wanted = "".join(f"{rev}\n" for rev in sorted(set(revs))).encode()
+    said = line.ask(*_CHECKED, *_FETCH, "--", line.remote, input=wanted, extra=extra)
+    if said.code:
+        raise line.failure(said)
+
+
+def _quoted(path: str) -> str:
+    """Return *path* as one of a list that is separated by colons (git(1), GIT_ALTERNATE_OBJECT_DIRECTORIES)."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _check_tip(line: Line, ref: str, rev: str) -> None:
+    try:
+        kind, _ = read_object(line.handle, rev)
+    except GitError as error:
+        raise RemoteError(redacted(line.remote), "hostile", f"{ref} names a commit that it did not send") from error
+    except KeyError:
+        kind = None
+    if kind is not Kind.COMMIT:
+        raise RemoteError(redacted(line.remote), "hostile", f"{ref} holds no commit")
+
+
+def _decided(line: Line, ref: str, rev: str, *, force: bool) -> Transfer:
+    """Say what is to become of a fetched experiment, beside what stands here."""
+    found = read_ref(line.handle, ref)
+    if found is None:
+        return _transfer(line, ref, rev, "new", None)
+    if found == rev or _is_part_of(line.handle, rev, found):  # ours has all that the remote has
+        return _transfer(line, ref, rev, "up to date", found)
+    if _is_part_of(line.handle, found, rev):
+        return _transfer(line, ref, rev, "updated", found)
+    return _transfer(line, ref, rev, "forced" if force else "diverged", found)
+
+
+def _let_in(
+    line: Line, moving: Mapping[str, Transfer], quarantine: str, session: _sessions.Session
+) -> dict[str, Transfer]:
+    """Move the objects into the repository, then the refs; from here on nothing stops it. Return what changed meanwhile."""
+    packs = _packs.adopt_packs(line.handle.common, quarantine, session.id)
+    try:
+        fresh = open_handle(line.handle.common)
+        moves = []
+        for ref, each in moving.items():
+            read_object(fresh, each.rev)
+            if each.outcome == "forced" and each.found is not None:
+                _refs.keep(fresh, each.name, each.found, session.path)
+            moves.append(_refs.Move(ref, each.rev, each.found))
+        _refs.write_values(moves, session.path)
+        refused = _refs.move_refs(fresh, moves, session.path)
+    finally:
+        for pack in packs:
+            pack.release()
+    late: dict[str, Transfer] = {}
+    for move, refusal in zip(moves, refused, strict=True):
+        each = moving[move.ref]
+        if refusal is not None and refusal.error is not None:
+            late[move.ref] = evolve(each, outcome="refused", reason=str(refusal.error))
+        elif refusal is not None:  # another process was faster
+            late[move.ref] = evolve(each, outcome="diverged", found=refusal.found)
+    return late
+
+
+# ---- what a commit is part of, and what it references ----
+
+
+def _is_part_of(handle: Handle, old: str, new: str) -> bool:
+    """Say whether the commit *old* is *new* or below it, as far as both are here and not too many lie between."""
+    waiting, seen, breath = [new], {new}, Breath()
+    while waiting and len(seen) < OWN_COMMITS:
+        breath()
+        rev = waiting.pop(0)
+        if rev == old:
+            return True
+        try:
+            content = read_object(handle, rev)[1]
+        except GitError:
+            continue
+        fresh = [parent for parent in parse_commit(content).parents if parent not in seen]
+        seen.update(fresh)
+        waiting += fresh
+    return False
+
+
+def references_data(line: Line, rev: str) -> bool:
+    """Say whether the commit *rev* references data that DVC tracks: a `.dvc` file, or outputs in a `dvc.lock`."""
+    breath = Breath()
+
+    def look(tree: bytes) -> bool:
+        known = line.memory.get(tree)
+        if known is None:
+            breath()
+            entries = parse_tree(read_object(line.handle, tree)[1]).values()
+            known = line.memory[tree] = any(
+                look(entry.id) if entry.mode == FOLDER else tracks(entry.name, entry.id) for entry in entries
+            )
+        return known
+
+    def tracks(name: bytes, id: bytes) -> bool:
+        return name.endswith(b".dvc") or (name == b"dvc.lock" and b"outs:" in read_object(line.handle, id)[1])
+
+    return look(bytes.fromhex(parse_commit(read_object(line.handle, rev)[1]).tree))
