@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from . import _packs, _refs, _sessions
 from ._children import Limits, Said, Stopped, converse
@@ -73,6 +73,29 @@ _FETCH: Final = (
 )
 
 
+@define(eq=False)
+class Teller:
+    """Hears Git's progress lines, and tells of one every `OFTEN` at most, and of the last."""
+
+    tell: Callable[[TransferProgress], None]
+    _due: float = 0.0
+    _untold: TransferProgress | None = None
+
+    def hear(self, line: str) -> None:
+        """Hear one line."""
+        if (progress := parse_progress(line)) is not None:
+            self._untold = progress
+            if time.monotonic() >= self._due:
+                self.finish()
+
+    def finish(self) -> None:
+        """Tell what was held back."""
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            self._due = time.monotonic() + OFTEN
+            self.tell(untold)
+
+
 @frozen(eq=False)
 class Line:
     """The way to one remote, for as long as one call lasts: checked, in a thread of its own, with a handle of its own."""
@@ -82,7 +105,7 @@ class Line:
     limits: Limits
     extra: Mapping[str, str]
     stopped: Callable[[], bool]
-    heard: Callable[[str], None]
+    teller: Teller
     memory: dict[bytes, bool] = field(factory=dict)
     """What is known of trees and files: whether they reference data."""
 
@@ -96,8 +119,9 @@ class Line:
             limits=self.limits,
             stopped=self.stopped,
             input=input,
-            heard=self.heard,
+            heard=self.teller.hear,
         )
+        self.teller.finish()
         if said.ending == "stopped":
             raise Stopped
         if said.ending == "silent":
@@ -128,21 +152,7 @@ def open_line(
     if is_folder and remote not in remotes(handle):
         remote = os.path.abspath(remote)  # the child starts elsewhere
     extra = outside(variables, setting(handle, "core.sshCommand"), limits.first)
-    return Line(handle, remote, limits, extra, stopped, _teller(tell))
-
-
-def _teller(tell: Callable[[TransferProgress], None]) -> Callable[[str], None]:
-    """Return what hears Git's progress lines, and tells of one every `OFTEN` at most."""
-    due = 0.0
-
-    def hear(line: str) -> None:
-        nonlocal due
-        now = time.monotonic()
-        if now >= due and (progress := parse_progress(line)) is not None:
-            due = now + OFTEN
-            tell(progress)
-
-    return hear
+    return Line(handle, remote, limits, extra, stopped, Teller(tell))
 
 
 # ---- list ----
@@ -164,7 +174,7 @@ def _chosen(line: Line, refs: Mapping[str, str], names: Sequence[str], remedy: s
         except ExperimentNotFound as error:
             raise error if type(error) is not ExperimentNotFound else ExperimentNotFound(error.name, remedy) from None
     baseline = resolve_commit(line.handle, "HEAD")[0]
-    return {ref: rev for ref, rev in refs.items() if (parse_experiment_ref(ref) or ("",))[0] == baseline}
+    return {ref: refs[ref] for ref in sorted(refs) if (parse_experiment_ref(ref) or ("",))[0] == baseline}
 
 
 def _name(ref: str) -> str:
