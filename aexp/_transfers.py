@@ -215,18 +215,14 @@ def _damaged(ref: str) -> Transfer:
 
 
 def _compared(line: Line, transfers: Sequence[Transfer]) -> list[Transfer]:
-    """Say what the remote holds where it diverged; where that is a later commit of the same experiment, it has ours."""
+    """Say what the remote holds where it diverged."""
     there: dict[str, RemoteExperiment] = {}
     with suppress(RemoteError):  # it was there a moment ago; without it, less is said
         there = listed(line)
-    return [_beside(line, each, there.get(each.ref)) if each.outcome == "diverged" else each for each in transfers]
-
-
-def _beside(line: Line, transfer: Transfer, other: RemoteExperiment | None) -> Transfer:
-    if other is None:
-        return transfer
-    ahead = other.rev == transfer.rev or _is_part_of(line.handle, transfer.rev, other.rev)
-    return evolve(transfer, found=other.rev, outcome="up to date" if ahead else "diverged")
+    return [
+        evolve(each, found=there[each.ref].rev) if each.outcome == "diverged" and each.ref in there else each
+        for each in transfers
+    ]
 
 
 def _judged(line: Line, transfers: list[Transfer], *, pulling: bool) -> list[Transfer]:

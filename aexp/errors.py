@@ -298,9 +298,9 @@ class RemoteError(AexpError, OSError):
 
 
 class Diverged(AexpError, RuntimeError):
-    """Other experiments stand on the other side under the names `names`; they were left as they are.
+    """The other side holds something else under the `names`: another experiment, or commits that are not on this side.
 
-    `transfers` holds a `Transfer` for each experiment: all that could be transferred were.
+    They were left as they are. `transfers` holds a `Transfer` for each experiment: all that could be transferred were.
     """
 
     def __init__(self, remote: str, names: Sequence[str], transfers: Sequence[Any], *, pulling: bool) -> None:
@@ -308,9 +308,10 @@ class Diverged(AexpError, RuntimeError):
         self.names: tuple[str, ...] = tuple(names)
         self.transfers: tuple[Any, ...] = tuple(transfers)
         named = ", ".join(map(repr, self.names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        place = "in this repository" if pulling else f"on the remote {remote!r}"
-        kept = " (what is replaced stays in refs/aexp/trash)" if pulling else ""
-        super().__init__(
-            f"another experiment stands {place} as {named} and was left alone; rename one of them, or pass force=True "
-            f"to replace it{kept}; all others were transferred"
-        )
+        holds = f"the remote {remote!r} holds something else as {named} than this repository"
+        remedy = "or pass force=True to replace it"
+        if pulling:
+            remedy += " here (what is replaced stays in refs/aexp/trash)"
+        else:
+            remedy = f"pull it if it is a later state of the same, {remedy} there"
+        super().__init__(f"{holds}; it was left alone, all others were transferred; rename one of the two, {remedy}")

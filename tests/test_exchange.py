@@ -1,0 +1,449 @@
+"""Experiments pushed to, and pulled from, a Git remote that is a folder; the servers are in tests/remotes."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aexp
+
+Git = Callable[..., str]
+
+
+async def saved(repository: aexp.Repository, *names: str, loss: float = 0.5, **options: Any) -> list[aexp.Record]:
+    """Save an experiment of each name, at the same time; return their records."""
+
+    async def save(name: str) -> aexp.Record:
+        async with repository.experiment(name, params={"lr": 0.1}, **options) as experiment:
+            await experiment.log_metric("loss", loss, step=0)
+        assert experiment.record is not None
+        return experiment.record
+
+    return list(await asyncio.gather(*map(save, names)))
+
+
+def refs_of(git: Git, path: Path, prefix: str = "refs/exps") -> dict[str, str]:
+    """What every ref below *prefix* holds, by ref."""
+    lines = git("for-each-ref", "--format=%(refname) %(objectname)", prefix, cwd=path).splitlines()
+    return dict(line.split(" ") for line in lines)
+
+
+def outcomes(transfers: list[aexp.Transfer] | tuple[aexp.Transfer, ...]) -> dict[str, str]:
+    """The outcome of each transfer, by name."""
+    return {each.name: each.outcome for each in transfers}
+
+
+def leftovers(path: Path) -> list[str]:
+    """What only a broken transfer would leave: locks, kept or half-written packs, quarantines, values of refs."""
+    patterns = ("*.lock", "*.keep", "tmp_*", "ref-*", "incoming-*")
+    found = [str(each.relative_to(path)) for pattern in patterns for each in path.rglob(pattern)]
+    return [each for each in found if not each.endswith("owner.lock")]
+
+
+def files_of(path: Path, pattern: str = "*") -> dict[Path, int]:
+    """Every file and folder below *path* that matches, with the time it was last changed."""
+    return {each: each.lstat().st_mtime_ns for each in path.rglob(pattern)}
+
+
+@pytest.fixture
+def remote(repo_path: Path, tmp_path: Path, git: Git) -> Path:
+    """A bare repository with the same commit, which is the origin of `repo_path`."""
+    path = tmp_path / "remote.git"
+    git("clone", "--quiet", "--bare", repo_path, path, cwd=tmp_path)
+    git("remote", "add", "origin", path, cwd=repo_path)
+    return path
+
+
+@pytest.fixture
+async def other(remote: Path, tmp_path: Path, git: Git) -> AsyncIterator[aexp.Repository]:
+    """Another clone of the remote, open."""
+    git("clone", "--quiet", remote, tmp_path / "other", cwd=tmp_path)
+    async with aexp.Repository(tmp_path / "other") as repository:
+        yield repository
+
+
+@pytest.fixture
+def other_path(tmp_path: Path) -> Path:
+    """Where the other clone is."""
+    return tmp_path / "other"
+
+
+async def test_what_is_pushed_here_is_pulled_there(
+    repository: aexp.Repository,
+    other: aexp.Repository,
+    repo_path: Path,
+    remote: Path,
+    other_path: Path,
+    git: Git,
+    fsck: Callable[[Path], None],
+) -> None:
+    """An experiment that was pushed and pulled has the same commit, params, metrics and series on the other side."""
+    records = await saved(repository, "one", "two", "grün")
+    pushed = await repository.push()
+    assert outcomes(pushed) == {"one": "new", "two": "new", "grün": "new"}
+    assert {each.ref: each.rev for each in pushed} == {each.ref: each.rev for each in records}
+    assert refs_of(git, remote) == refs_of(git, repo_path)
+
+    pulled = await other.pull()
+    assert pulled == pushed
+    assert await other.get("one") == await repository.get("one")
+    assert await other.history("one") == await repository.history("one")
+    for path in (repo_path, remote, other_path):
+        fsck(path)
+        assert leftovers(path) == []
+
+
+async def test_again_nothing_is_to_be_done(repository: aexp.Repository, other: aexp.Repository) -> None:
+    """What is pushed or pulled twice is up to date the second time."""
+    await saved(repository, "one")
+    await repository.push()
+    assert outcomes(await repository.push()) == {"one": "up to date"}
+    await other.pull()
+    assert outcomes(await other.pull()) == {"one": "up to date"}
+    assert outcomes(await other.push()) == {"one": "up to date"}
+
+
+async def test_without_names_the_experiments_of_head_go(
+    repository: aexp.Repository, other: aexp.Repository, repo_path: Path, git: Git
+) -> None:
+    """Names, full refs and revs say what goes; without one it is every experiment of the commit that HEAD is at."""
+    (old,) = await saved(repository, "old")
+    git("commit", "--quiet", "--allow-empty", "--message=next", cwd=repo_path)
+    records = await saved(repository, "new-1", "new-2", "new-3")
+    assert outcomes(await repository.push()) == {"new-1": "new", "new-2": "new", "new-3": "new"}
+    assert [each.name for each in await repository.push("old", records[0].ref, records[1].rev)] == [
+        "old",
+        "new-1",
+        "new-2",
+    ]
+    assert outcomes(await other.pull()) == {"old": "new"}  # the clone is still at the first commit
+    assert outcomes(await other.pull("new-1", records[1].rev)) == {"new-1": "new", "new-2": "new"}
+    assert old.ref in [each.ref for each in await other.remote_experiments()]
+
+
+async def test_nothing_to_push_is_no_error(repository: aexp.Repository, other: aexp.Repository) -> None:
+    """Without experiments, push, pull and the list are empty."""
+    assert await repository.push() == await other.pull() == await other.remote_experiments() == []
+
+
+async def test_an_unknown_experiment_is_told_before_anything_goes(
+    repository: aexp.Repository, other: aexp.Repository, remote: Path, git: Git
+) -> None:
+    """One name that does not exist, here or on the remote, stops the call before any other has gone."""
+    await saved(repository, "one")
+    with pytest.raises(aexp.ExperimentNotFound):
+        await repository.push("one", "missing")
+    assert refs_of(git, remote) == {}
+    await repository.push()
+    with pytest.raises(aexp.ExperimentNotFound, match="remote_experiments"):
+        await other.pull("one", "missing")
+    assert await other.experiments() == aexp.Records()
+
+
+async def test_a_name_on_several_baselines_is_ambiguous(
+    repository: aexp.Repository, other: aexp.Repository, repo_path: Path, git: Git
+) -> None:
+    """A name that stands on two baselines is refused with both refs, here and on the remote; a full ref is accepted."""
+    (first,) = await saved(repository, "same")
+    git("commit", "--quiet", "--allow-empty", "--message=next", cwd=repo_path)
+    (second,) = await saved(repository, "same")
+    with pytest.raises(aexp.AmbiguousName) as caught:
+        await repository.push("same")
+    assert set(caught.value.matches) == {first.ref, second.ref}
+    await repository.push(first.ref, second.ref)
+    with pytest.raises(aexp.AmbiguousName):
+        await other.pull("same")
+    assert [each.ref for each in await other.pull(second.ref)] == [second.ref]
+
+
+async def test_a_diverged_experiment_does_not_stop_the_others(
+    repository: aexp.Repository, other: aexp.Repository, remote: Path, git: Git
+) -> None:
+    """Where the remote has another experiment of a name, it stays, all others are pushed, and `Diverged` says which."""
+    (theirs,) = await saved(other, "same", loss=1.0)
+    await other.push()
+    (ours, *_) = await saved(repository, "same", "fine-1", "fine-2")
+    with pytest.raises(aexp.Diverged) as caught:
+        await repository.push()
+    assert caught.value.names == ("same",)
+    assert outcomes(caught.value.transfers) == {"same": "diverged", "fine-1": "new", "fine-2": "new"}
+    diverged = next(each for each in caught.value.transfers if each.name == "same")
+    assert (diverged.rev, diverged.found) == (ours.rev, theirs.rev)
+    assert refs_of(git, remote)[theirs.ref] == theirs.rev
+    assert len(refs_of(git, remote)) == 3
+
+    (forced,) = await repository.push("same", force=True)
+    assert (forced.outcome, forced.found) == ("forced", theirs.rev)
+    assert refs_of(git, remote)[theirs.ref] == ours.rev
+
+
+async def test_pull_leaves_an_experiment_of_the_same_name_alone(
+    repository: aexp.Repository, other: aexp.Repository, other_path: Path, git: Git
+) -> None:
+    """Where another experiment of that name stands here, it stays unless forced; then it is in the trash."""
+    (ours, *_) = await saved(repository, "same", "fine")
+    await repository.push()
+    (theirs,) = await saved(other, "same", loss=1.0)
+    with pytest.raises(aexp.Diverged) as caught:
+        await other.pull()
+    assert outcomes(caught.value.transfers) == {"same": "diverged", "fine": "new"}
+    assert (await other.get("same")).rev == theirs.rev
+
+    (forced,) = await other.pull("same", force=True)
+    assert (forced.outcome, forced.found) == ("forced", theirs.rev)
+    assert (await other.get("same")).rev == ours.rev
+    assert theirs.rev in refs_of(git, other_path, "refs/aexp/trash").values()
+
+
+async def test_a_checkpoint_is_followed_by_what_came_of_it(repository: aexp.Repository, other: aexp.Repository) -> None:
+    """Later commits of the same experiment update it on the other side, and nobody who is behind takes them back."""
+    async with repository.experiment("long") as experiment:
+        await experiment.log_metric("loss", 1.0, 0)
+        checkpoint = await experiment.make_checkpoint()
+        assert outcomes(await repository.push()) == {"long": "new"}
+        assert outcomes(await other.pull()) == {"long": "new"}
+        await experiment.log_metric("loss", 0.5, 1)
+    assert outcomes(await other.push()) == {"long": "up to date"}
+
+    (pushed,) = await repository.push()
+    assert (pushed.outcome, pushed.found) == ("updated", checkpoint)
+    with pytest.raises(aexp.Diverged, match="later state of the same"):
+        await other.push()
+    (pulled,) = await other.pull()
+    assert (pulled.outcome, pulled.found) == ("updated", checkpoint)
+    assert (await other.get("long")).status is aexp.Status.FINISHED
+
+
+async def test_one_who_is_ahead_pulls_nothing(repository: aexp.Repository, other: aexp.Repository) -> None:
+    """An experiment that has gone on here since it was pushed is up to date when it is pulled."""
+    async with repository.experiment("long") as experiment:
+        await experiment.make_checkpoint()
+        await repository.push()
+    assert outcomes(await repository.pull()) == {"long": "up to date"}
+    assert experiment.record is not None
+    assert (await repository.get("long")).rev == experiment.record.rev
+
+
+async def test_only_experiments_travel(
+    repository: aexp.Repository, other: aexp.Repository, repo_path: Path, remote: Path, other_path: Path, git: Git
+) -> None:
+    """Whatever Git is configured to do beside: no tag, no branch, no other ref and no FETCH_HEAD is made by push and pull."""
+    await saved(repository, "one")
+    git("tag", "--annotate", "--message=tag", "v1", cwd=repo_path)
+    git("update-ref", "refs/exps/exec/EXEC_HEAD", "HEAD", cwd=repo_path)
+    for path in (repo_path, other_path):
+        for key, value in {
+            "push.followTags": "true",
+            "push.default": "matching",
+            "push.gpgSign": "if-asked",
+            "fetch.prune": "true",
+            "fetch.pruneTags": "true",
+            "fetch.writeCommitGraph": "true",
+            "remote.origin.tagOpt": "--tags",
+            "remote.origin.push": "refs/heads/*",
+            "transfer.fsckObjects": "false",
+        }.items():
+            git("config", key, value, cwd=path)
+        git("config", "--add", "remote.origin.fetch", "+refs/exps/*:refs/remotes/exps/*", cwd=path)
+    before = refs_of(git, remote, "refs"), refs_of(git, other_path, "refs")
+    (pushed,) = await repository.push()
+    git("tag", "--annotate", "--message=tag", "v2", cwd=remote)
+    files = {each.name for each in (other_path / ".git").iterdir()}
+    await other.pull()
+    after = refs_of(git, remote, "refs"), refs_of(git, other_path, "refs")
+    assert after[0] == before[0] | {pushed.ref: pushed.rev, "refs/tags/v2": after[0]["refs/tags/v2"]}
+    assert after[1] == before[1] | {pushed.ref: pushed.rev}
+    assert {each.name for each in (other_path / ".git").iterdir()} == files | {"aexp"}
+    assert not (other_path / ".git" / "objects" / "info" / "commit-graphs").exists()
+
+
+async def test_what_the_remote_refuses_does_not_stop_the_others(
+    repository: aexp.Repository, remote: Path, git: Git
+) -> None:
+    """A hook of the remote that refuses one experiment is told as an error, after the others were pushed."""
+    await saved(repository, "bad", "good")
+    hook = remote / "hooks" / "update"
+    hook.write_text('#!/bin/sh\necho "policy: \033[31mno $1" >&2\ncase "$1" in */bad) exit 1;; esac\n')
+    hook.chmod(0o755)
+    with pytest.raises(aexp.RemoteError) as caught:
+        await repository.push()
+    assert caught.value.kind == "refused"
+    assert outcomes(caught.value.transfers) == {"bad": "refused", "good": "new"}
+    assert "hook declined" in str(caught.value)
+    assert "\033" not in str(caught.value)
+    assert [ref.rpartition("/")[2] for ref in refs_of(git, remote)] == ["good"]
+
+
+async def test_a_damaged_ref_does_not_stop_the_others(
+    repository: aexp.Repository, repo_path: Path, remote: Path, git: Git
+) -> None:
+    """An experiment whose ref here is empty cannot be pushed, and is told after all others were."""
+    records = await saved(repository, "damaged", "good")
+    (repo_path / ".git" / records[0].ref).write_text("")
+    with pytest.raises(aexp.RemoteError) as caught:
+        await repository.push()
+    assert outcomes(caught.value.transfers) == {"damaged": "refused", "good": "new"}
+    assert list(refs_of(git, remote)) == [records[1].ref]
+
+
+@pytest.mark.parametrize(
+    ("remote_name", "kind"),
+    [("nowhere", "unknown"), ("broken", "unknown"), ("ext::sh -c 'touch pwned'", "unsafe"), ("sneaky", "unsafe")],
+)
+async def test_a_remote_that_cannot_be_used_is_told(
+    repository: aexp.Repository, repo_path: Path, git: Git, remote_name: str, kind: str
+) -> None:
+    """Unknown names, folders without a repository, and remotes that would run a program, even configured ones, are refused."""
+    git("remote", "add", "broken", "/nowhere/at/all.git", cwd=repo_path)
+    git("remote", "add", "sneaky", "ext::touch pwned", cwd=repo_path)
+    git("config", "protocol.ext.allow", "always", cwd=repo_path)
+    await saved(repository, "one")
+    for call in (repository.push, repository.pull, repository.remote_experiments):
+        with pytest.raises(aexp.RemoteError) as caught:
+            await call(remote=remote_name)
+        assert caught.value.kind == kind
+        assert caught.value.remote == remote_name
+    assert not list(files_of(repo_path, "pwned"))
+
+
+async def test_a_folder_is_a_remote(
+    repository: aexp.Repository, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, git: Git
+) -> None:
+    """A folder, also one relative to where the program runs and with odd characters, can be pushed to and pulled from."""
+    odd = Path(shutil.move(remote, tmp_path / 'odd "na:me é'))
+    await saved(repository, "one")
+    monkeypatch.chdir(tmp_path)
+    assert outcomes(await repository.push(remote=odd.name)) == {"one": "new"}
+    assert outcomes(await repository.push(remote=str(odd))) == {"one": "up to date"}
+    assert outcomes(await repository.push(remote=odd.as_uri())) == {"one": "up to date"}
+    assert [each.name for each in await repository.remote_experiments(odd.name)] == ["one"]
+    git("clone", "--quiet", "--bare", odd, tmp_path / "a:b\\c", cwd=tmp_path)
+    async with aexp.Repository(tmp_path / "a:b\\c") as bare:
+        assert outcomes(await bare.pull(remote=str(odd))) == {"one": "new"}
+
+
+async def test_the_users_environment_does_not_lead_astray(
+    repository: aexp.Repository, repo_path: Path, remote: Path, monkeypatch: pytest.MonkeyPatch, git: Git
+) -> None:
+    """Variables that point Git at other repositories, or that allow every protocol, change nothing."""
+    await saved(repository, "one")
+    git("remote", "add", "sneaky", "ext::touch pwned", cwd=repo_path)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "ext:file")
+    assert outcomes(await repository.push()) == {"one": "new"}
+    with pytest.raises(aexp.RemoteError) as caught:
+        await repository.push(remote="sneaky")
+    assert caught.value.kind == "unsafe"
+
+
+async def test_shapes_of_repositories(repository: aexp.Repository, repo_path: Path, tmp_path: Path, git: Git) -> None:
+    """Bare and shallow clones and linked worktrees, pull; a worktree and a shallow clone push, too."""
+    await saved(repository, "one")
+    git("commit", "--quiet", "--allow-empty", "--message=next", cwd=repo_path)
+    await saved(repository, "two")
+    url = repo_path.as_uri()
+    git("clone", "--quiet", "--bare", url, tmp_path / "bare.git", cwd=tmp_path)
+    git("clone", "--quiet", "--depth=1", url, tmp_path / "shallow", cwd=tmp_path)
+    git("worktree", "add", "--quiet", "--detach", tmp_path / "linked", cwd=repo_path)
+    async with aexp.Repository(tmp_path / "bare.git") as bare:
+        assert outcomes(await bare.pull("one", "two")) == {"one": "new", "two": "new"}
+    async with aexp.Repository(tmp_path / "shallow") as shallow:
+        assert outcomes(await shallow.pull("two")) == {"two": "new"}
+        await saved(shallow, "three")
+        assert outcomes(await shallow.push("three")) == {"three": "new"}
+    async with aexp.Repository(tmp_path / "linked") as linked:
+        assert outcomes(await linked.push(remote=str(tmp_path / "bare.git"))) == {"three": "new", "two": "up to date"}
+
+
+async def test_data_that_stays_behind_is_told(repository: aexp.Repository, other: aexp.Repository) -> None:
+    """An experiment that references DVC-tracked data says that this has not travelled; one that does not, says none."""
+    async with repository.experiment("with-data") as experiment:
+        await experiment.log_file(
+            "models/model.pt.dvc", "outs:\n- md5: d41d8cd98f00b204e9800998ecf8427e\n  path: model.pt\n"
+        )
+    await saved(repository, "without")
+    states = {"with-data": "not transferred", "without": "none"}
+    assert {each.name: each.data for each in await repository.push()} == states
+    assert {each.name: each.data for each in await repository.push(data=False)} == states
+    assert {each.name: each.data for each in await other.pull()} == states
+
+
+async def test_progress_is_told_on_the_loop(repository: aexp.Repository, other: aexp.Repository) -> None:
+    """Progress comes on the event loop, in frozen values, and at most about ten times a second."""
+    await saved(repository, *(f"try-{number}" for number in range(60)))
+    told: list[aexp.TransferProgress] = []
+
+    def listen(progress: aexp.TransferProgress) -> None:
+        asyncio.get_running_loop()
+        told.append(progress)
+
+    begun = time.monotonic()
+    await repository.push(progress=listen)
+    await other.pull(progress=listen)
+    await asyncio.sleep(0)
+    assert told
+    assert all(each.done <= (each.total or each.done) for each in told)
+    assert len(told) <= 10 * (time.monotonic() - begun) + 8  # git runs four times, and the last of each is told
+
+
+async def test_a_listener_that_raises_ends_the_transfer(
+    repository: aexp.Repository, repo_path: Path, remote: Path
+) -> None:
+    """What a progress callback raises is raised to who called push or pull."""
+    await saved(repository, "one")
+
+    def listen(progress: aexp.TransferProgress) -> None:
+        raise ValueError(progress.phase)
+
+    with pytest.raises(ValueError, match="objects"):
+        await repository.push(progress=listen)
+    assert leftovers(repo_path) == []
+
+
+async def test_a_closed_repository_does_not_push(repo_path: Path, remote: Path) -> None:
+    """Before open() and after aclose(), push, pull and the list raise `RepositoryClosed`."""
+    repository = aexp.Repository(repo_path)
+    for call in (repository.push, repository.pull, repository.remote_experiments):
+        with pytest.raises(aexp.RepositoryClosed):
+            await call()
+
+
+async def test_two_pull_at_once(repository: aexp.Repository, other: aexp.Repository, other_path: Path) -> None:
+    """Two pulls, and saves beside them, do not hinder each other: each experiment is there once, and nothing is left."""
+    await saved(repository, *(f"try-{number}" for number in range(20)))
+    await repository.push()
+    first, second, _ = await asyncio.gather(other.pull(), other.pull(), saved(other, *(f"own-{i}" for i in range(10))))
+    assert set(outcomes(first)) == set(outcomes(second)) == {f"try-{number}" for number in range(20)}
+    assert len(await other.experiments()) == 30
+    assert leftovers(other_path) == []
+
+
+async def test_a_disk_that_is_full_of_locks_is_told(
+    repository: aexp.Repository, other: aexp.Repository, other_path: Path
+) -> None:
+    """A ref that another program holds locked is refused by name, and the others are pulled."""
+    records = await saved(repository, "held", "free")
+    await repository.push()
+    lock = other_path / ".git" / f"{records[0].ref}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    with pytest.raises(aexp.RemoteError) as caught:
+        await other.pull()
+    assert outcomes(caught.value.transfers) == {"held": "refused", "free": "new"}
+    lock.unlink()
+    assert outcomes(await other.pull()) == {"held": "new", "free": "up to date"}
+
+
+async def test_pushing_writes_nothing_here(repo_path: Path, remote: Path) -> None:
+    """No file of the repository that is pushed from changes."""
+    async with aexp.Repository(repo_path) as repository:
+        await saved(repository, "one", "two")
+    before = files_of(repo_path)
+    async with aexp.Repository(repo_path) as repository:
+        assert outcomes(await repository.push()) == {"one": "new", "two": "new"}
+    assert files_of(repo_path) == before
