@@ -311,13 +311,11 @@ def _quoted(path: str) -> str:
 
 def _check_tip(line: Line, ref: str, rev: str) -> None:
     try:
-        kind, _ = read_object(line.handle, rev)
-    except GitError as error:
-        raise RemoteError(redacted(line.remote), "hostile", f"{ref} names a commit that it did not send") from error
-    except KeyError:
+        kind: Kind | None = read_object(line.handle, rev)[0]
+    except GitError:  # a tag, too
         kind = None
     if kind is not Kind.COMMIT:
-        raise RemoteError(redacted(line.remote), "hostile", f"{ref} holds no commit")
+        raise RemoteError(redacted(line.remote), "hostile", f"{ref} holds no commit that it sent")
 
 
 def _decided(line: Line, ref: str, rev: str, *, force: bool) -> Transfer:

@@ -3,33 +3,17 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import aexp
 
 Git = Callable[..., str]
-
-
-async def saved(repository: aexp.Repository, *names: str, loss: float = 0.5, **options: Any) -> list[aexp.Record]:
-    """Save an experiment of each name, at the same time; return their records."""
-
-    async def save(name: str) -> aexp.Record:
-        async with repository.experiment(name, params={"lr": 0.1}, **options) as experiment:
-            await experiment.log_metric("loss", loss, step=0)
-        assert experiment.record is not None
-        return experiment.record
-
-    return list(await asyncio.gather(*map(save, names)))
-
-
-def refs_of(git: Git, path: Path, prefix: str = "refs/exps") -> dict[str, str]:
-    """What every ref below *prefix* holds, by ref."""
-    lines = git("for-each-ref", "--format=%(refname) %(objectname)", prefix, cwd=path).splitlines()
-    return dict(line.split(" ") for line in lines)
+Saved = Callable[..., Awaitable[list[aexp.Record]]]
+Refs = Callable[..., dict[str, str]]
+Leftovers = Callable[[Path], list[str]]
 
 
 def outcomes(transfers: list[aexp.Transfer] | tuple[aexp.Transfer, ...]) -> dict[str, str]:
@@ -37,39 +21,9 @@ def outcomes(transfers: list[aexp.Transfer] | tuple[aexp.Transfer, ...]) -> dict
     return {each.name: each.outcome for each in transfers}
 
 
-def leftovers(path: Path) -> list[str]:
-    """What only a broken transfer would leave: locks, kept or half-written packs, quarantines, values of refs."""
-    patterns = ("*.lock", "*.keep", "tmp_*", "ref-*", "incoming-*")
-    found = [str(each.relative_to(path)) for pattern in patterns for each in path.rglob(pattern)]
-    return [each for each in found if not each.endswith("owner.lock")]
-
-
 def files_of(path: Path, pattern: str = "*") -> dict[Path, int]:
     """Every file and folder below *path* that matches, with the time it was last changed."""
     return {each: each.lstat().st_mtime_ns for each in path.rglob(pattern)}
-
-
-@pytest.fixture
-def remote(repo_path: Path, tmp_path: Path, git: Git) -> Path:
-    """A bare repository with the same commit, which is the origin of `repo_path`."""
-    path = tmp_path / "remote.git"
-    git("clone", "--quiet", "--bare", repo_path, path, cwd=tmp_path)
-    git("remote", "add", "origin", path, cwd=repo_path)
-    return path
-
-
-@pytest.fixture
-async def other(remote: Path, tmp_path: Path, git: Git) -> AsyncIterator[aexp.Repository]:
-    """Another clone of the remote, open."""
-    git("clone", "--quiet", remote, tmp_path / "other", cwd=tmp_path)
-    async with aexp.Repository(tmp_path / "other") as repository:
-        yield repository
-
-
-@pytest.fixture
-def other_path(tmp_path: Path) -> Path:
-    """Where the other clone is."""
-    return tmp_path / "other"
 
 
 async def test_what_is_pushed_here_is_pulled_there(
@@ -78,15 +32,17 @@ async def test_what_is_pushed_here_is_pulled_there(
     repo_path: Path,
     remote: Path,
     other_path: Path,
-    git: Git,
     fsck: Callable[[Path], None],
+    saved: Saved,
+    refs_of: Refs,
+    leftovers: Leftovers,
 ) -> None:
     """An experiment that was pushed and pulled has the same commit, params, metrics and series on the other side."""
     records = await saved(repository, "one", "two", "grün")
     pushed = await repository.push()
     assert outcomes(pushed) == {"one": "new", "two": "new", "grün": "new"}
     assert {each.ref: each.rev for each in pushed} == {each.ref: each.rev for each in records}
-    assert refs_of(git, remote) == refs_of(git, repo_path)
+    assert refs_of(remote) == refs_of(repo_path)
 
     pulled = await other.pull()
     assert pulled == pushed
@@ -97,7 +53,7 @@ async def test_what_is_pushed_here_is_pulled_there(
         assert leftovers(path) == []
 
 
-async def test_again_nothing_is_to_be_done(repository: aexp.Repository, other: aexp.Repository) -> None:
+async def test_again_nothing_is_to_be_done(repository: aexp.Repository, other: aexp.Repository, saved: Saved) -> None:
     """What is pushed or pulled twice is up to date the second time."""
     await saved(repository, "one")
     await repository.push()
@@ -108,7 +64,7 @@ async def test_again_nothing_is_to_be_done(repository: aexp.Repository, other: a
 
 
 async def test_without_names_the_experiments_of_head_go(
-    repository: aexp.Repository, other: aexp.Repository, repo_path: Path, git: Git
+    repository: aexp.Repository, other: aexp.Repository, repo_path: Path, git: Git, saved: Saved
 ) -> None:
     """Names, full refs and revs say what goes; without one it is every experiment of the commit that HEAD is at."""
     (old,) = await saved(repository, "old")
@@ -133,13 +89,13 @@ async def test_nothing_to_push_is_no_error(repository: aexp.Repository, other: a
 
 
 async def test_an_unknown_experiment_is_told_before_anything_goes(
-    repository: aexp.Repository, other: aexp.Repository, remote: Path, git: Git
+    repository: aexp.Repository, other: aexp.Repository, remote: Path, saved: Saved, refs_of: Refs
 ) -> None:
     """One name that does not exist, here or on the remote, stops the call before any other has gone."""
     await saved(repository, "one")
     with pytest.raises(aexp.ExperimentNotFound):
         await repository.push("one", "missing")
-    assert refs_of(git, remote) == {}
+    assert refs_of(remote) == {}
     await repository.push()
     with pytest.raises(aexp.ExperimentNotFound, match="remote_experiments"):
         await other.pull("one", "missing")
@@ -147,7 +103,7 @@ async def test_an_unknown_experiment_is_told_before_anything_goes(
 
 
 async def test_a_name_on_several_baselines_is_ambiguous(
-    repository: aexp.Repository, other: aexp.Repository, repo_path: Path, git: Git
+    repository: aexp.Repository, other: aexp.Repository, repo_path: Path, git: Git, saved: Saved
 ) -> None:
     """A name that stands on two baselines is refused with both refs, here and on the remote; a full ref is accepted."""
     (first,) = await saved(repository, "same")
@@ -163,7 +119,7 @@ async def test_a_name_on_several_baselines_is_ambiguous(
 
 
 async def test_a_diverged_experiment_does_not_stop_the_others(
-    repository: aexp.Repository, other: aexp.Repository, remote: Path, git: Git
+    repository: aexp.Repository, other: aexp.Repository, remote: Path, saved: Saved, refs_of: Refs
 ) -> None:
     """Where the remote has another experiment of a name, it stays, all others are pushed, and `Diverged` says which."""
     (theirs,) = await saved(other, "same", loss=1.0)
@@ -175,16 +131,16 @@ async def test_a_diverged_experiment_does_not_stop_the_others(
     assert outcomes(caught.value.transfers) == {"same": "diverged", "fine-1": "new", "fine-2": "new"}
     diverged = next(each for each in caught.value.transfers if each.name == "same")
     assert (diverged.rev, diverged.found) == (ours.rev, theirs.rev)
-    assert refs_of(git, remote)[theirs.ref] == theirs.rev
-    assert len(refs_of(git, remote)) == 3
+    assert refs_of(remote)[theirs.ref] == theirs.rev
+    assert len(refs_of(remote)) == 3
 
     (forced,) = await repository.push("same", force=True)
     assert (forced.outcome, forced.found) == ("forced", theirs.rev)
-    assert refs_of(git, remote)[theirs.ref] == ours.rev
+    assert refs_of(remote)[theirs.ref] == ours.rev
 
 
 async def test_pull_leaves_an_experiment_of_the_same_name_alone(
-    repository: aexp.Repository, other: aexp.Repository, other_path: Path, git: Git
+    repository: aexp.Repository, other: aexp.Repository, other_path: Path, saved: Saved, refs_of: Refs
 ) -> None:
     """Where another experiment of that name stands here, it stays unless forced; then it is in the trash."""
     (ours, *_) = await saved(repository, "same", "fine")
@@ -198,7 +154,7 @@ async def test_pull_leaves_an_experiment_of_the_same_name_alone(
     (forced,) = await other.pull("same", force=True)
     assert (forced.outcome, forced.found) == ("forced", theirs.rev)
     assert (await other.get("same")).rev == ours.rev
-    assert theirs.rev in refs_of(git, other_path, "refs/aexp/trash").values()
+    assert theirs.rev in refs_of(other_path, "refs/aexp/trash").values()
 
 
 async def test_a_checkpoint_is_followed_by_what_came_of_it(repository: aexp.Repository, other: aexp.Repository) -> None:
@@ -231,7 +187,14 @@ async def test_one_who_is_ahead_pulls_nothing(repository: aexp.Repository, other
 
 
 async def test_only_experiments_travel(
-    repository: aexp.Repository, other: aexp.Repository, repo_path: Path, remote: Path, other_path: Path, git: Git
+    repository: aexp.Repository,
+    other: aexp.Repository,
+    repo_path: Path,
+    remote: Path,
+    other_path: Path,
+    git: Git,
+    saved: Saved,
+    refs_of: Refs,
 ) -> None:
     """Whatever Git is configured to do beside: no tag, no branch, no other ref and no FETCH_HEAD is made by push and pull."""
     await saved(repository, "one")
@@ -251,12 +214,12 @@ async def test_only_experiments_travel(
         }.items():
             git("config", key, value, cwd=path)
         git("config", "--add", "remote.origin.fetch", "+refs/exps/*:refs/remotes/exps/*", cwd=path)
-    before = refs_of(git, remote, "refs"), refs_of(git, other_path, "refs")
+    before = refs_of(remote, "refs"), refs_of(other_path, "refs")
     (pushed,) = await repository.push()
     git("tag", "--annotate", "--message=tag", "v2", cwd=remote)
     files = {each.name for each in (other_path / ".git").iterdir()}
     await other.pull()
-    after = refs_of(git, remote, "refs"), refs_of(git, other_path, "refs")
+    after = refs_of(remote, "refs"), refs_of(other_path, "refs")
     assert after[0] == before[0] | {pushed.ref: pushed.rev, "refs/tags/v2": after[0]["refs/tags/v2"]}
     assert after[1] == before[1] | {pushed.ref: pushed.rev}
     assert {each.name for each in (other_path / ".git").iterdir()} == files | {"aexp"}
@@ -264,7 +227,7 @@ async def test_only_experiments_travel(
 
 
 async def test_what_the_remote_refuses_does_not_stop_the_others(
-    repository: aexp.Repository, remote: Path, git: Git
+    repository: aexp.Repository, remote: Path, saved: Saved, refs_of: Refs
 ) -> None:
     """A hook of the remote that refuses one experiment is told as an error, after the others were pushed."""
     await saved(repository, "bad", "good")
@@ -277,11 +240,11 @@ async def test_what_the_remote_refuses_does_not_stop_the_others(
     assert outcomes(caught.value.transfers) == {"bad": "refused", "good": "new"}
     assert "hook declined" in str(caught.value)
     assert "\033" not in str(caught.value)
-    assert [ref.rpartition("/")[2] for ref in refs_of(git, remote)] == ["good"]
+    assert [ref.rpartition("/")[2] for ref in refs_of(remote)] == ["good"]
 
 
 async def test_a_damaged_ref_does_not_stop_the_others(
-    repository: aexp.Repository, repo_path: Path, remote: Path, git: Git
+    repository: aexp.Repository, repo_path: Path, remote: Path, saved: Saved, refs_of: Refs
 ) -> None:
     """An experiment whose ref here is empty cannot be pushed, and is told after all others were."""
     records = await saved(repository, "damaged", "good")
@@ -289,7 +252,7 @@ async def test_a_damaged_ref_does_not_stop_the_others(
     with pytest.raises(aexp.RemoteError) as caught:
         await repository.push()
     assert outcomes(caught.value.transfers) == {"damaged": "refused", "good": "new"}
-    assert list(refs_of(git, remote)) == [records[1].ref]
+    assert list(refs_of(remote)) == [records[1].ref]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +260,7 @@ async def test_a_damaged_ref_does_not_stop_the_others(
     [("nowhere", "unknown"), ("broken", "unknown"), ("ext::sh -c 'touch pwned'", "unsafe"), ("sneaky", "unsafe")],
 )
 async def test_a_remote_that_cannot_be_used_is_told(
-    repository: aexp.Repository, repo_path: Path, git: Git, remote_name: str, kind: str
+    repository: aexp.Repository, repo_path: Path, git: Git, remote_name: str, kind: str, saved: Saved
 ) -> None:
     """Unknown names, folders without a repository, and remotes that would run a program, even configured ones, are refused."""
     git("remote", "add", "broken", "/nowhere/at/all.git", cwd=repo_path)
@@ -313,7 +276,7 @@ async def test_a_remote_that_cannot_be_used_is_told(
 
 
 async def test_a_folder_is_a_remote(
-    repository: aexp.Repository, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, git: Git
+    repository: aexp.Repository, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, git: Git, saved: Saved
 ) -> None:
     """A folder, also one relative to where the program runs and with odd characters, can be pushed to and pulled from."""
     odd = Path(shutil.move(remote, tmp_path / 'odd "na:me é'))
@@ -329,7 +292,7 @@ async def test_a_folder_is_a_remote(
 
 
 async def test_the_users_environment_does_not_lead_astray(
-    repository: aexp.Repository, repo_path: Path, remote: Path, monkeypatch: pytest.MonkeyPatch, git: Git
+    repository: aexp.Repository, repo_path: Path, remote: Path, monkeypatch: pytest.MonkeyPatch, git: Git, saved: Saved
 ) -> None:
     """Variables that point Git at other repositories, or that allow every protocol, change nothing."""
     await saved(repository, "one")
@@ -343,7 +306,9 @@ async def test_the_users_environment_does_not_lead_astray(
     assert caught.value.kind == "unsafe"
 
 
-async def test_shapes_of_repositories(repository: aexp.Repository, repo_path: Path, tmp_path: Path, git: Git) -> None:
+async def test_shapes_of_repositories(
+    repository: aexp.Repository, repo_path: Path, tmp_path: Path, git: Git, saved: Saved
+) -> None:
     """Bare and shallow clones and linked worktrees, pull; a worktree and a shallow clone push, too."""
     await saved(repository, "one")
     git("commit", "--quiet", "--allow-empty", "--message=next", cwd=repo_path)
@@ -362,7 +327,9 @@ async def test_shapes_of_repositories(repository: aexp.Repository, repo_path: Pa
         assert outcomes(await linked.push(remote=str(tmp_path / "bare.git"))) == {"three": "new", "two": "up to date"}
 
 
-async def test_data_that_stays_behind_is_told(repository: aexp.Repository, other: aexp.Repository) -> None:
+async def test_data_that_stays_behind_is_told(
+    repository: aexp.Repository, other: aexp.Repository, saved: Saved
+) -> None:
     """An experiment that references DVC-tracked data says that this has not travelled; one that does not, says none."""
     async with repository.experiment("with-data") as experiment:
         await experiment.log_file(
@@ -375,7 +342,7 @@ async def test_data_that_stays_behind_is_told(repository: aexp.Repository, other
     assert {each.name: each.data for each in await other.pull()} == states
 
 
-async def test_progress_is_told_on_the_loop(repository: aexp.Repository, other: aexp.Repository) -> None:
+async def test_progress_is_told_on_the_loop(repository: aexp.Repository, other: aexp.Repository, saved: Saved) -> None:
     """Progress comes on the event loop, in frozen values, and at most about ten times a second."""
     await saved(repository, *(f"try-{number}" for number in range(60)))
     told: list[aexp.TransferProgress] = []
@@ -394,7 +361,7 @@ async def test_progress_is_told_on_the_loop(repository: aexp.Repository, other: 
 
 
 async def test_a_listener_that_raises_ends_the_transfer(
-    repository: aexp.Repository, repo_path: Path, remote: Path
+    repository: aexp.Repository, repo_path: Path, remote: Path, saved: Saved, leftovers: Leftovers
 ) -> None:
     """What a progress callback raises is raised to who called push or pull."""
     await saved(repository, "one")
@@ -415,7 +382,9 @@ async def test_a_closed_repository_does_not_push(repo_path: Path, remote: Path) 
             await call()
 
 
-async def test_two_pull_at_once(repository: aexp.Repository, other: aexp.Repository, other_path: Path) -> None:
+async def test_two_pull_at_once(
+    repository: aexp.Repository, other: aexp.Repository, other_path: Path, saved: Saved, leftovers: Leftovers
+) -> None:
     """Two pulls, and saves beside them, do not hinder each other: each experiment is there once, and nothing is left."""
     await saved(repository, *(f"try-{number}" for number in range(20)))
     await repository.push()
@@ -426,7 +395,7 @@ async def test_two_pull_at_once(repository: aexp.Repository, other: aexp.Reposit
 
 
 async def test_a_disk_that_is_full_of_locks_is_told(
-    repository: aexp.Repository, other: aexp.Repository, other_path: Path
+    repository: aexp.Repository, other: aexp.Repository, other_path: Path, saved: Saved
 ) -> None:
     """A ref that another program holds locked is refused by name, and the others are pulled."""
     records = await saved(repository, "held", "free")
@@ -441,7 +410,7 @@ async def test_a_disk_that_is_full_of_locks_is_told(
     assert outcomes(await other.pull()) == {"held": "new", "free": "up to date"}
 
 
-async def test_pushing_writes_nothing_here(repo_path: Path, remote: Path) -> None:
+async def test_pushing_writes_nothing_here(repo_path: Path, remote: Path, saved: Saved) -> None:
     """No file of the repository that is pushed from changes."""
     async with aexp.Repository(repo_path) as repository:
         await saved(repository, "one", "two")
