@@ -15,10 +15,8 @@ from ._git import Child, Handle, start
 
 TICK: Final = 0.05
 """How often a child's end and the wish to stop it are looked for, in seconds."""
-GRACE: Final = 2.0
-"""How long a child that is told to end may clean up, in seconds."""
-REST: Final = 0.25
-"""How long the children of a child may outlive it then, in seconds."""
+GRACE: Final = 0.4
+"""How long a child that is told to end may clean up, and then what it started, in seconds."""
 PORTION: Final = 1 << 16
 WORDS: Final = 1 << 16
 """How much of what a child writes to its standard error is kept: the last of it."""
@@ -78,25 +76,34 @@ def converse(
 
 
 def end(child: Child) -> None:
-    """End *child* and its whole process group: asked first, so that Git removes its temporary files; then by force."""
+    """End *child* and its whole process group: `git` is asked first, then all that it started, then by force.
+
+    One after the other, because what serves a folder is in the group, too: it cleans up when its line goes silent,
+    but not while its own children die beside it.
+    """
     for stream in (child.stdin, child.stdout, child.stderr):
         if stream is not None:
             with suppress(OSError):
                 stream.close()
+    if child.poll() is None:
+        child.terminate()
+    _wait(child, GRACE)
     _signal(child, signal.SIGTERM)
-    due = time.monotonic() + GRACE
-    while child.poll() is None and time.monotonic() < due:
-        time.sleep(0.01)
-    due = time.monotonic() + REST
-    while _signal(child, 0) and child.returncode is not None and time.monotonic() < due:
-        time.sleep(0.01)
+    _wait(child, GRACE)
     _signal(child, signal.SIGKILL)
     child.wait()
 
 
+def _wait(child: Child, grace: float) -> None:
+    due = time.monotonic() + grace
+    while (child.poll() is None or _signal(child, 0)) and time.monotonic() < due:
+        time.sleep(0.01)
+
+
 def _signal(child: Child, number: int) -> bool:
+    """Send a signal to the group of *child*; say whether anybody is left in it (a process that nobody reaped counts)."""
     try:
-        os.killpg(child.pid, number)  # it leads its group; what it started is in it
+        os.killpg(child.pid, number)
     except (ProcessLookupError, PermissionError):  # macOS says the latter of zombies
         return False
     return True

@@ -132,7 +132,7 @@ def fsck() -> Callable[[Path], None]:
 
 @pytest.fixture(scope="session")
 def saved() -> Callable[..., Awaitable[list[aexp.Record]]]:
-    """Save an experiment of each name, all at once, as `await saved(repository, "one", "two")`; return their records."""
+    """What saves experiments of these names, all at once, and returns their records."""
 
     async def save(repository: aexp.Repository, name: str, loss: float) -> aexp.Record:
         async with repository.experiment(name, params={"lr": 0.1}) as experiment:
@@ -140,10 +140,10 @@ def saved() -> Callable[..., Awaitable[list[aexp.Record]]]:
         assert experiment.record is not None
         return experiment.record
 
-    async def saved(repository: aexp.Repository, *names: str, loss: float = 0.5) -> list[aexp.Record]:
+    async def save_all(repository: aexp.Repository, *names: str, loss: float = 0.5) -> list[aexp.Record]:
         return list(await asyncio.gather(*(save(repository, name, loss) for name in names)))
 
-    return saved
+    return save_all
 
 
 @pytest.fixture(scope="session")

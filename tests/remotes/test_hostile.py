@@ -19,6 +19,8 @@ Leftovers = Callable[[Path], list[str]]
 
 FLUSH = b"0000"
 
+pytestmark = pytest.mark.remotes
+
 
 def write_object(path: Path, kind: str, content: bytes) -> str:
     """Write an object that no sane Git would make, and return its id."""
