@@ -7,12 +7,24 @@ async with aexp.Repository(".") as repository:
 """
 
 from . import errors as errors
+from ._applied import Applied as Applied
+from ._applied import Undone as Undone
 from ._beginning import init as init
+from ._comparison import Change as Change
+from ._comparison import Comparison as Comparison
+from ._comparison import FileChange as FileChange
+from ._comparison import Side as Side
+from ._events import Event as Event
+from ._events import EventKind as EventKind
+from ._events import Running as Running
 from ._experiment import Experiment as Experiment
+from ._findings import Finding as Finding
+from ._findings import Maintenance as Maintenance
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
 from ._values import Code as Code
+from ._values import CompletedProcess as CompletedProcess
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
 from ._values import Progress as Progress
@@ -26,6 +38,10 @@ from ._values import Transfer as Transfer
 from ._values import TransferProgress as TransferProgress
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
+from .errors import ApplyPending as ApplyPending
+from .errors import BranchExists as BranchExists
+from .errors import CommandFailed as CommandFailed
+from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
 from .errors import Diverged as Diverged
 from .errors import ExperimentNotFound as ExperimentNotFound
@@ -41,6 +57,7 @@ from .errors import JournalFailed as JournalFailed
 from .errors import MissingExtra as MissingExtra
 from .errors import NameTaken as NameTaken
 from .errors import NoBaseline as NoBaseline
+from .errors import NothingApplied as NothingApplied
 from .errors import NotOwner as NotOwner
 from .errors import QueueFull as QueueFull
 from .errors import ReadOnlyRepository as ReadOnlyRepository
@@ -56,12 +73,24 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AexpError",
     "AmbiguousName",
+    "Applied",
+    "ApplyPending",
+    "BranchExists",
+    "Change",
     "Code",
+    "CommandFailed",
+    "Comparison",
+    "CompletedProcess",
+    "DirtyWorkspace",
     "DiskFull",
     "Diverged",
+    "Event",
+    "EventKind",
     "Experiment",
     "ExperimentNotFound",
     "Failure",
+    "FileChange",
+    "Finding",
     "ForkedError",
     "GitError",
     "GitNotFound",
@@ -72,10 +101,12 @@ __all__ = [
     "InvalidTransition",
     "JournalCorrupt",
     "JournalFailed",
+    "Maintenance",
     "MissingExtra",
     "NameTaken",
     "NoBaseline",
     "NotOwner",
+    "NothingApplied",
     "Progress",
     "QueueFull",
     "ReadOnlyRepository",
@@ -86,14 +117,17 @@ __all__ = [
     "Repository",
     "RepositoryClosed",
     "RepositoryNotFound",
+    "Running",
     "Series",
     "Settings",
+    "Side",
     "Skipped",
     "State",
     "Status",
     "TooManyOpenFiles",
     "Transfer",
     "TransferProgress",
+    "Undone",
     "UnsafePath",
     "UnsupportedRepository",
     "__version__",

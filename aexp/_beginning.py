@@ -1,13 +1,17 @@
 """The short form for scripts and notebooks: a repository and its experiment in one step."""
 
+import os
 from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any
+
+from attrs import evolve
 
 from ._desk import Desk
 from ._experiment import Experiment
 from ._repository import Repository
 from ._values import Settings, StrPath
+from ._ways import Join, way
 
 
 def init(
@@ -18,16 +22,37 @@ def init(
     `async with aexp.init("try-1") as experiment:` saves at the end of the block;
     `experiment = await aexp.init("try-1")` leaves `save()` or `discard()` to you. The repository is opened and closed
     along with the experiment. The other options are those of `Repository.experiment`.
+
+    In a program that another experiment has started (`Experiment.run`, `aexp run`), it joins that one: what is logged,
+    parameters, tags and files become a part of it, and its name, baseline, code and `force` count.
     """
+    found = way(os.environ)
+    if isinstance(found, Join) and _is_within(path, found.repository):
+        return Beginning(Repository(found.repository, settings=settings), name, options, found)
     return Beginning(Repository(path, settings=settings), name, options)
+
+
+def _is_within(path: StrPath, repository: str) -> bool:
+    """Say whether *path* does not name another repository on purpose: it is the current folder, wherever that is."""
+    if os.fspath(path) == ".":
+        return True
+    place, top = os.path.realpath(path), os.path.realpath(repository)
+    return place == top or place.startswith(f"{top}{os.sep}")
 
 
 class Beginning:
     """What `init` returns: an experiment to be awaited, or to be entered with `async with`."""
 
-    def __init__(self, repository: Repository, name: str | None, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, repository: Repository, name: str | None, options: Mapping[str, Any], join: Join | None = None
+    ) -> None:
         self._repository = repository
         self._experiment = repository.experiment(name, **options)
+        if join is not None:
+            repository._join = self._experiment._join = join
+            self._experiment._options = evolve(
+                self._experiment._options, name=join.name, baseline=join.baseline, code="none", force=True
+            )
         self._experiment._open = self._ready  # a discarded one may be initialised again: the repository is opened anew
 
     async def _ready(self, baseline: str) -> Desk:

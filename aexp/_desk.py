@@ -1,17 +1,25 @@
 """What the experiments of one open repository share, and what each was asked for."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ._formats.account import Account
-from ._formats.params import dump_params, merge
+from ._formats.files import Files
+from ._formats.journal import Extents, Kind
+from ._formats.overrides import Override, parse_override
+from ._formats.params import decoded, dump_params, merge
 from ._formats.plain import plain
 from ._journal import Journal
+from ._names import check_file_path
+from ._parameters import with_overrides, with_values
+from ._programs import Ended, Program
 from ._saver import Saver
+from ._sessions import read_extents
 from ._store import Start, Started, Store
-from ._values import CodeMode, OnError, Settings, StrPath
+from ._values import CodeMode, OnError, Settings
 from ._workers import Gatherer, Worker
 
 if TYPE_CHECKING:
@@ -32,6 +40,10 @@ class Desk:
     entropy: Callable[[int], bytes]
     taken: "dict[str, Experiment]" = field(factory=dict)
     """The open experiments by ref."""
+    place: str = ""
+    """The top of the work tree; of a bare repository, the repository."""
+    runs: "dict[asyncio.Task[Ended], tuple[int, Program]]" = field(factory=dict)
+    """The programs at work, each with the number of its experiment."""
     _numbers: int = 0
 
     def number(self) -> int:
@@ -52,6 +64,13 @@ class Options:
     message: str
     on_error: OnError
     force: bool
+    outs: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
+
+
+def wish(name: str, options: Options) -> Start:
+    """Return what is asked of the Git thread to begin the experiment *name*."""
+    return Start(name, options.baseline, options.code, options.force, options.params, options.overrides)
 
 
 def options_of(account: Account) -> Options:
@@ -73,11 +92,41 @@ def rendered(_: Store, params: Mapping[str, Any]) -> str:
     return dump_params(params).decode()
 
 
-def parameters(
-    params: object, more: Mapping[str, Any], file: StrPath | None, overrides: Sequence[str]
-) -> dict[str, Any]:
+def parameters(params: object, more: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `set_params` was given as one plain mapping; raise `InvalidParams`."""
-    if file is not None or overrides:
-        remedy = "pass a mapping, without file= and overrides="
-        raise NotImplementedError(f"parameter files of the tree cannot be edited yet; {remedy}")
     return merge({} if params is None else plain(params), plain(more))
+
+
+def parsed(overrides: Sequence[str], folder: str) -> tuple[Override, ...]:
+    """Return *overrides*, each of a file that an experiment may hold; raise `InvalidParams`, `UnsafePath`."""
+    if isinstance(overrides, str):
+        raise TypeError("overrides are a sequence of texts, not one text")
+    found = map(parse_override, overrides)
+    return tuple(evolve(each, file=check_file_path(each.file, folder=folder)) for each in found)
+
+
+def logged_text(store: Store, number: int, extents: Extents, path: str) -> str:
+    """Return the text that experiment *number* of this session has logged as the file *path*."""
+    assert store.session is not None
+    files = Files()
+    for kind, payload in read_extents(store.session.path, store.session.id, extents, number, None):
+        if kind == Kind.FILE and payload[1] == path:
+            files.add(kind, payload)
+    content = next((content for _, _, content in files if content is not None), b"")
+    return decoded(content, path)
+
+
+def changed_files(
+    store: Store,
+    tree: str,
+    overrides: Sequence[Override],
+    file: str,
+    values: Mapping[str, Any],
+    known: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the texts of parameter files after *values* were merged into *file*, and then *overrides* applied."""
+    texts = dict(known)
+    if file:
+        texts[file] = with_values(store.handle, tree, file, values, texts)
+    texts.update(with_overrides(store.handle, tree, overrides, texts))
+    return {path: text for path, text in texts.items() if known.get(path) != text}

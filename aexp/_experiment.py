@@ -1,38 +1,39 @@
 """One live experiment: what a program logs to, from `init()` to `save()` or `discard()`."""
 
 import asyncio
-import base64
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from copy import deepcopy
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from attrs import evolve
 
-from ._desk import Desk, Options, parameters, rendered
+from . import _joining
+from ._desk import Desk, Options, wish
 from ._formats.account import Account, begin, failure_to_json
 from ._formats.batch import Stream
+from ._formats.experiment import part_record
 from ._formats.journal import Kind
-from ._formats.params import merge, to_json
 from ._formats.series import Number
-from ._intake import Intake
 from ._layout import experiment_ref
 from ._lifecycle import Action, State, Status, after, is_ending
-from ._names import check_file_path, check_message, check_tag, new_id, random_name
+from ._names import check_message, new_id, random_name
 from ._outcome import outcome
+from ._running import Running
 from ._saver import Request
-from ._store import Start, Store
-from ._values import Failure, Record, StrPath
-from ._workers import settled, settled_before
-from .errors import InvalidName, InvalidParams, NameTaken, UnsafePath
+from ._store import Store
+from ._values import Failure, Record
+from ._ways import Join
+from ._workers import settled_before
+from .errors import InvalidName, NameTaken
 
 T = TypeVar("T")
 GUESSES: Final = 20
 """How many random names are tried before the collision is told."""
 
 
-class Experiment(Intake):
+class Experiment(Running):
     """An experiment under way; `Repository.experiment` makes it, `async with` or `init()` begins it.
 
     Its methods may be called from any task of the loop that opened the repository, and the `_nowait` ones from any
@@ -41,15 +42,11 @@ class Experiment(Intake):
 
     __slots__ = (
         "__weakref__",
-        "_account",
         "_began",
-        "_desk",
         "_ended",
         "_open",
         "_options",
-        "_params_text",
         "_record",
-        "_turn",
     )
 
     def __init__(
@@ -57,8 +54,9 @@ class Experiment(Intake):
         open: Callable[[str], Awaitable[Desk]],
         options: Options,
         ended: Callable[[], Awaitable[None]] | None = None,
+        join: Join | None = None,
     ) -> None:
-        self._open, self._options, self._ended = open, options, ended
+        self._open, self._options, self._ended, self._join = open, options, ended, join
         self._turn: asyncio.Task[Any] | None = None
         self._clear()
 
@@ -67,7 +65,7 @@ class Experiment(Intake):
         self._account: Account | None = None
         self._desk: Desk | None = None
         self._record: Record | None = None
-        self._params_text, self._began = "", 0.0
+        self._params_text, self._began, self._joinable, self._edited = "", 0.0, False, {}
 
     # ---- what it is ----
 
@@ -79,7 +77,7 @@ class Experiment(Intake):
     @property
     def id(self) -> str:
         """The id, 32 hex digits, unique for ever; empty before `init()`."""
-        return "" if self._account is None else self._account.id
+        return "" if self._account is None else self._account.joins or self._account.id
 
     @property
     def name(self) -> str:
@@ -127,11 +125,9 @@ class Experiment(Intake):
         for left in reversed(range(GUESSES if self._options.name is None else 1)):
             name = self._options.name or random_name(desk.entropy(8))
             try:
-                started = await desk.start(
-                    Start(name, self._options.baseline, self._options.code, self._options.force, self._options.params)
-                )
+                started = await desk.start(wish(name, self._options))
                 ref = experiment_ref(started.baseline, name)
-                if ref in desk.taken and not self._options.force:
+                if ref in desk.taken and not self._options.force and self._join is None:
                     raise NameTaken(name, None)
             except (NameTaken, InvalidName):
                 if not left:
@@ -151,9 +147,12 @@ class Experiment(Intake):
             tags=self._options.tags,
             message=self._options.message,
             force=self._options.force,
+            joins="" if self._join is None else self._join.experiment,
+            outs=self._options.outs,
         )
         self._adopt(desk, account, Stream(account.number), started.params)
         self._journal.record(Kind.BEGIN, begin(account))
+        self._put_files(started.edited)
 
     def _adopt(self, desk: Desk, account: Account, stream: Stream, params: str) -> None:
         """Take up *account* as active; `resume` does so with one from a journal."""
@@ -167,74 +166,11 @@ class Experiment(Intake):
         """Go on with *account*, which stands in the journal as *stream*, where it was left; *last* is its summary."""
         self._adopt(desk, account, stream, params)
         self._summary.update(last)
+        self._joinable = True  # it may have run programs before
 
     async def __aenter__(self) -> Self:
         """Begin, as `init()` does; one that was resumed is taken as it is."""
         return self if self._state is State.ACTIVE else await self.init()
-
-    # ---- parameters ----
-
-    async def set_params(
-        self,
-        params: Mapping[str, Any] | object | None = None,
-        /,
-        *,
-        file: StrPath | None = None,
-        overrides: Sequence[str] = (),
-        **more: Any,
-    ) -> None:
-        """Add parameters: *params* (a mapping, or an attrs, dataclass, pydantic or OmegaConf object) and keywords.
-
-        They are merged over those that are there, mapping by mapping; lists are replaced. Raises `InvalidParams`
-        for what no file can hold. *file* and *overrides* are reserved for parameter files of the tree, and raise
-        `NotImplementedError` today. Cancelled, it did nothing or all.
-        """
-        after(self._state, Action.SET_PARAMS)
-        given = parameters(params, more, file, overrides)
-        await self._in_turn(self._set_params(given))
-
-    async def _set_params(self, given: Mapping[str, Any]) -> None:
-        after(self._state, Action.SET_PARAMS)
-        account, desk = self._here()
-        merged = merge(account.params, given)
-        text = await desk.worker.run(rendered, merged)
-        account, _ = self._here()  # tags, message and status may have been set meanwhile
-        self._account, self._params_text = evolve(account, params=merged), text
-        self._journal.record(Kind.PARAMS, [account.number, to_json(given)])
-
-    # ---- files and descriptions ----
-
-    async def log_file(self, path: StrPath, content: bytes | str) -> None:
-        """Put a small file into the commit at *path*, relative to the top of the repository; text as UTF-8.
-
-        The same path again replaces it. Raises `UnsafePath`, and `InvalidParams` above `Settings.file_limit`.
-        """
-        after(self._state, Action.LOG)
-        account, desk = self._here()
-        place = check_file_path(path, folder=desk.settings.folder)
-        data = content.encode() if isinstance(content, str) else bytes(memoryview(content))
-        if len(data) > desk.settings.file_limit:
-            raise InvalidParams(f"{place} has {len(data)} bytes; log_file takes {desk.settings.file_limit} at most")
-        for other in self._stream.files:
-            if other.startswith(f"{place}/") or place.startswith(f"{other}/"):
-                raise UnsafePath(place, f"{other} was logged, and a path cannot be both a file and a folder")
-        self._stream.files |= {place}
-        text = base64.b85encode(data).decode()
-        self._journal.record(Kind.FILE, [account.number, place, text], self._stream)
-
-    async def set_tags(self, *tags: str) -> None:
-        """Set the tags, instead of those that were there."""
-        await self._in_turn(self._describe(Kind.TAGS, tags=tuple(dict.fromkeys(check_tag(tag) for tag in tags))))
-
-    async def set_message(self, text: str) -> None:
-        """Set the message of the commit."""
-        await self._in_turn(self._describe(Kind.MESSAGE, message=check_message(text)))
-
-    async def _describe(self, kind: Kind, **said: Any) -> None:
-        after(self._state, Action.DESCRIBE)
-        account, _ = self._here()
-        self._journal.record(kind, [account.number, *said.values()])
-        self._account = evolve(account, **said)
 
     # ---- durability ----
 
@@ -251,10 +187,14 @@ class Experiment(Intake):
     async def make_checkpoint(self, message: str | None = None) -> str:
         """Commit what has been logged so far on the experiment's own ref, and return the rev; the experiment goes on.
 
-        Raises `NameTaken` when another process took the name, and what the disk says. Cancelled, it did nothing or
-        all.
+        In a program that joined an experiment of another it only flushes, and returns an empty text: commits are made
+        there. Raises `NameTaken` when another process took the name, and what the disk says. Cancelled, it did nothing
+        or all.
         """
         after(self._state, Action.CHECKPOINT)
+        if self._join is not None:
+            await self.flush()
+            return ""
         return await self._in_turn(self._make_checkpoint(message))
 
     async def _make_checkpoint(self, message: str | None) -> str:
@@ -270,9 +210,14 @@ class Experiment(Intake):
     # ---- end ----
 
     async def complete(self, status: Status = Status.FINISHED) -> None:
-        """End the work with *status* (finished, failed or cancelled); ACTIVE -> COMPLETED: no more logging."""
+        """End the work with *status* (finished, failed or cancelled); ACTIVE -> COMPLETED: no more logging.
+
+        Programs that still run are stopped, as by all that ends an experiment.
+        """
         if not is_ending(Status(status)):
             raise ValueError(f"an experiment ends finished, failed or cancelled, not {status}")
+        after(self._state, Action.COMPLETE)
+        await self._stop_programs()
         self._complete(Status(status), None)
 
     def _complete(self, status: Status, error: Failure | None) -> None:
@@ -291,8 +236,12 @@ class Experiment(Intake):
         On return it is durable and verified. *force* replaces an experiment of the same name (which stays in
         `refs/aexp/trash`). Raises `NameTaken` for the loser of a race, and what the disk says; the experiment then is
         COMPLETED, nothing is lost, and it may be saved again. Cancelled, it did nothing or all.
+
+        In a program that joined an experiment of another, what was logged is made durable, and taken in there; the
+        record has no rev and holds what this program logged.
         """
         after(self._state, Action.SAVE)
+        await self._stop_programs()
         return await self._in_turn(self._save(message, force))
 
     async def _save(self, message: str | None, force: bool) -> Record:
@@ -301,10 +250,17 @@ class Experiment(Intake):
             return self._record
         if message is not None:
             await self._describe(Kind.MESSAGE, message=check_message(message))
+        await self._gather()
+        await self._take_outs()
         if self._state is State.ACTIVE:
             self._complete(Status.FINISHED, None)
         account, desk = self._here()
-        self._record = await desk.saver.commit(self._request(account, final=True, force=force))
+        if self._join is not None:
+            await self._journal.flush()
+            step = await desk.worker.run(_joining.highest, account, self._stream.extents.copy())
+            self._record = part_record(evolve(account, step=step), self._summary, desk.settings.folder)
+        else:
+            self._record = await desk.saver.commit(self._request(account, final=True, force=force))
         self._state = State.PERSISTED
         await self._let_go()
         return self._record
@@ -319,10 +275,12 @@ class Experiment(Intake):
         What was logged stays in the journal for 14 days at least, where `Repository.resume` finds it.
         """
         after(self._state, Action.DISCARD)
+        await self._stop_programs()
         await self._in_turn(self._leave(Kind.DISCARDED))
 
     async def _leave(self, fate: Kind) -> None:
         after(self._state, Action.DISCARD)
+        await self._gather()
         account, desk = self._here()
         self._account = account = evolve(account, step=self._step, fate=fate)
         self._journal.record(fate, [account.number])
@@ -368,6 +326,7 @@ class Experiment(Intake):
             error.add_note(f"aexp could not end the experiment: {type(failure).__name__}: {failure}")
 
     async def _close(self, error: BaseException | None) -> None:
+        await self._stop_programs()
         if self._state is State.ACTIVE and error is not None:
             self._complete(*outcome(error))
         keep = "save" if error is None else self._options.on_error
@@ -375,25 +334,3 @@ class Experiment(Intake):
             await self._in_turn(self._save(None, False))
         else:
             await self._in_turn(self._leave(Kind.KEPT if keep == "keep" else Kind.DISCARDED))
-
-    # ---- inside ----
-
-    def _here(self) -> tuple[Account, Desk]:
-        assert self._account is not None
-        assert self._desk is not None
-        return self._account, self._desk
-
-    async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do *work* after what is under way, in a task of its own, and see it through however the caller is cancelled."""
-        before = self._turn
-        task = self._turn = asyncio.create_task(work if before is None else _behind(before, work))
-        try:
-            return await settled(task)
-        finally:
-            if self._turn is task:
-                self._turn = None
-
-
-async def _behind(before: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> T:
-    await asyncio.wait((before,))
-    return await work

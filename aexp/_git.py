@@ -5,8 +5,9 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,24 +18,25 @@ from ._files import translating
 from ._formats.experiment import Author
 from ._formats.gitobjects import Kind
 from ._machine import user
-from .errors import AexpError, GitError, GitNotFound, NoBaseline, RepositoryNotFound, UnsupportedRepository
+from .errors import (
+    AexpError,
+    DiskFull,
+    GitError,
+    GitNotFound,
+    InvalidName,
+    NoBaseline,
+    ReadOnlyRepository,
+    RepositoryNotFound,
+    UnsupportedRepository,
+)
 
 OLDEST: Final = (2, 31)
 """The oldest `git` whose `update-ref --stdin` and `status` do what is asked of them here."""
 
+_CONFIG: Final = ("core.preloadIndex=false", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=0")
 _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
 _KEPT_VARIABLES: Final = frozenset(
     {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
-)
-_SETTINGS: Final = (
-    "-c",
-    "core.preloadIndex=false",
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    "gc.auto=0",
-    "-c",
-    "maintenance.auto=0",
 )
 _OUTSIDE_VARIABLES: Final = (
     r"GIT_(?:SSH_VARIANT|PROXY_\w+|SSL_\w+|HTTP_\w+|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+)\Z"
@@ -108,15 +110,23 @@ def _unsupported(path: str, reason: str) -> AexpError:
     return UnsupportedRepository(path, reason, "see `git status` there")
 
 
-def check_program() -> None:
-    """Raise `GitNotFound` unless a usable `git` is on the PATH."""
+def make_empty(path: str) -> None:
+    """Make a bare repository without a commit at *path*."""
+    with translating_git(f"make a repository at {path}"):
+        pygit2.init_repository(path, bare=True)
+
+
+def check_program() -> tuple[int, int]:
+    """Return the version of the `git` on the PATH; raise `GitNotFound` unless it is usable."""
     program = shutil.which("git")
     if program is None:
         raise GitNotFound("none")
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-    version = re.search(r"(\d+)\.(\d+)", said)
-    if version is None or (int(version[1]), int(version[2])) < OLDEST:
+    found = re.search(r"(\d+)\.(\d+)", said)
+    version = (0, 0) if found is None else (int(found[1]), int(found[2]))
+    if version < OLDEST:
         raise GitNotFound(said.strip() or program)
+    return version
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -128,18 +138,35 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return inherited | fixed | dict(extra or {})
 
 
+def _place(handle: Handle, folder: str | None = None) -> str:
+    place = folder or handle.worktree or handle.common
+    return place if os.path.isdir(place) else handle.common  # a linked worktree can go while its experiments go on
+
+
+def _command(config: Sequence[str] = ()) -> list[str]:
+    """Return the beginning of a command of `git`, with the settings *config* (`key=value` each)."""
+    return ["git", *(word for setting in (*_CONFIG, *config) for word in ("-c", setting))]
+
+
 def run(
     handle: Handle,
     *arguments: str,
     input: bytes = b"",
     extra: Mapping[str, str] | None = None,
     folder: str | None = None,
+    config: Sequence[str] = (),
+    niced: bool = False,
 ) -> bytes:
-    """Run `git` for the repository and return what it prints; raise `GitError` with its words when it fails."""
+    """Run `git` for the repository, with *config* (`key=value` each), and return what it prints.
+
+    *niced* lets everybody else on the machine go first.
+
+    Raises `GitError` with its words when it fails, `ReadOnlyRepository` or `DiskFull` when these say so.
+    """
     try:
         done = subprocess.run(
-            ["git", *_SETTINGS, *arguments],
-            cwd=folder or _place(handle),
+            [*(("nice", "-n", "10") if niced else ()), *_command(config), *arguments],
+            cwd=_place(handle, folder),
             input=input,
             capture_output=True,
             env=environment(extra),
@@ -149,15 +176,54 @@ def run(
     except FileNotFoundError:
         raise GitNotFound("none") from None
     if done.returncode:
-        raise GitError(
-            f"run `git {arguments[0]}`", done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
-        )
+        said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
+        raise _refusal(handle, f"run `git {arguments[0]}`", said)
     return done.stdout
 
 
-def _place(handle: Handle) -> str:
-    """Return the folder that a child starts in: a linked worktree can be removed while its experiments go on."""
-    return handle.worktree if handle.worktree is not None and os.path.isdir(handle.worktree) else handle.common
+def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, bool]:
+    """Run `git` and return at most *limit* bytes of what it prints, and whether that is all; raise as `run` does.
+
+    A child that has more to say is ended.
+    """
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            [*_command(), *arguments],
+            cwd=_place(handle),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment(),
+            process_group=0,
+        ) as child,
+    ):
+        assert child.stdout is not None
+        found = child.stdout.read(limit + 1)
+        if len(found) > limit:
+            child.kill()
+            return found[:limit], False
+        if child.wait():
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip()
+            raise _refusal(handle, f"run `git {arguments[0]}`", said or f"exit {child.returncode}")
+    return found, True
+
+
+def settings_of(handle: Handle) -> list[tuple[str, str, str]]:
+    """Return (file or other origin, key, value) of every setting of Git here, in the order in which the last one wins."""
+    parts = os.fsdecode(run(handle, "config", "--list", "-z", "--show-origin")).split("\0")
+    pairs = zip(parts[::2], parts[1::2], strict=False)
+    return [(origin, *setting.partition("\n")[::2]) for origin, setting in pairs]
+
+
+def _refusal(handle: Handle, action: str, said: str) -> AexpError:
+    """Return the error of ours that the words of `git` (in English, see `environment`) mean."""
+    if "Read-only file system" in said or "Permission denied" in said:
+        return ReadOnlyRepository(handle.common)
+    if "No space left on device" in said or "Disk quota exceeded" in said:
+        return DiskFull(handle.common)
+    return GitError(action, said)
 
 
 def outside(variables: Mapping[str, str], ssh: str | None, connect: float) -> dict[str, str]:
@@ -180,7 +246,7 @@ def start(handle: Handle, *arguments: str, extra: Mapping[str, str]) -> Child:
     """Start `git` for the repository in a session of its own: it has no terminal to prompt on, and can be ended whole."""
     try:
         return subprocess.Popen(
-            ["git", *_SETTINGS, *arguments],
+            [*_command(), *arguments],
             cwd=_place(handle),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -230,6 +296,56 @@ def resolve_commit(handle: Handle, spec: str) -> tuple[str, str]:
 def branch_or_tag(handle: Handle, name: str) -> str | None:
     """Return the branch or tag that is called *name*, as its full ref; None when there is none."""
     return next((ref for ref in (f"refs/heads/{name}", f"refs/tags/{name}") if read_ref(handle, ref)), None)
+
+
+def check_no_branch(handle: Handle, name: str) -> None:
+    """Raise `InvalidName` when a branch or tag has the *name* of an experiment to be."""
+    taken = branch_or_tag(handle, name)
+    if taken is not None:
+        raise InvalidName("an experiment", name, f"{taken} has it, and every Git command would find that first")
+
+
+def check_branch_name(handle: Handle, name: str) -> str:
+    """Return *name* if a branch can be called so; raise `InvalidName` with what Git says otherwise."""
+    try:
+        if run(handle, "check-ref-format", "--branch", name) == f"{name}\n".encode():
+            return name
+    except (ValueError, GitError):  # a NUL, which no argument can hold
+        pass
+    raise InvalidName("a branch", name, "Git allows no such branch; letters, digits, `-`, `_`, `.` and `/` are safe")
+
+
+def head(handle: Handle) -> str:
+    """Return what HEAD holds: the full ref of a branch, or a rev."""
+    return str(handle.repo.lookup_reference("HEAD").target)
+
+
+def folder(handle: Handle) -> str:
+    """Return the Git directory of this work tree: the common one, unless it is linked."""
+    return os.path.realpath(handle.repo.path)
+
+
+def is_sparse(handle: Handle) -> bool:
+    """Say whether only a part of the work tree is checked out."""
+    config = handle.repo.config
+    return "core.sparsecheckout" in config and config.get_bool("core.sparsecheckout")
+
+
+def is_partial(handle: Handle) -> bool:
+    """Say whether objects may be missing here because a remote promised to give them."""
+    config = handle.repo.config
+    return "extensions.partialclone" in config or any(
+        entry.name.startswith("remote.") and entry.name.endswith(".promisor") for entry in config
+    )
+
+
+def has_object(handle: Handle, rev: str) -> bool:
+    """Say whether the object *rev* is there and can be read."""
+    try:
+        read_object(handle, rev)
+    except (GitError, ValueError):  # "" where a ref is damaged
+        return False
+    return True
 
 
 def read_ref(handle: Handle, ref: str) -> str | None:

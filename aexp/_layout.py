@@ -12,6 +12,12 @@ INTERNAL: Final = tuple(f"{EXPERIMENTS}{word}" for word in ("apply", "celery", "
 PRIVATE: Final = "refs/aexp/"
 """Our own refs: DVC and a plain push ignore them."""
 
+TRASH: Final = f"{PRIVATE}trash/"
+"""What was removed, replaced or given up, for `restore()`."""
+
+ANCHORS: Final = f"{PRIVATE}wip/"
+"""What keeps the baselines and the captured code of open experiments from being collected."""
+
 PARAMS: Final = "params.yaml"
 METRICS: Final = "metrics.json"
 PIPELINE: Final = "dvc.yaml"
@@ -25,6 +31,7 @@ FORMAT: Final = "1"
 """The content of `aexp/format`: the version of everything below `aexp/`."""
 
 _REF = r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/([^/]+)\Z"
+_TRASHED = rf"{TRASH}([0-9]{{13,15}})-([0-9a-f]{{40}})/([^/]+)\Z"
 
 
 def experiment_ref(baseline: str, name: str) -> str:
@@ -40,17 +47,27 @@ def parse_experiment_ref(ref: str) -> tuple[str, str] | None:
 
 def anchor_ref(session: str, number: int) -> str:
     """Return the ref that keeps a baseline and captured code of *session* from being collected."""
-    return f"{PRIVATE}wip/{session}/{number}"
+    return f"{ANCHORS}{session}/{number}"
 
 
 def anchor_prefix(session: str) -> str:
     """Return what the anchors of *session* begin with."""
-    return f"{PRIVATE}wip/{session}/"
+    return f"{ANCHORS}{session}/"
 
 
-def trash_ref(milliseconds: int, name: str) -> str:
-    """Return the ref that keeps what was removed or replaced at *milliseconds* since 1970."""
-    return f"{PRIVATE}trash/{milliseconds:013d}/{name}"
+def trash_ref(milliseconds: int, ref: str) -> str:
+    """Return the ref that keeps what was removed from the experiment's *ref*, or replaced there, at *milliseconds* since 1970.
+
+    It tells the baseline, so that `restore()` knows where the experiment stood (decision 0014).
+    """
+    baseline, name = parse_experiment_ref(ref) or ("", ref)
+    return f"{TRASH}{milliseconds:013d}-{baseline}/{name}"
+
+
+def parse_trash_ref(ref: str) -> tuple[int, str] | None:
+    """Return (milliseconds, the experiment's ref) of a *ref* in the trash; None for any other ref."""
+    match = re.match(_TRASHED, ref)
+    return None if match is None else (int(match[1]), experiment_ref(match[2], match[3]))
 
 
 def segment_name(number: int) -> str:

@@ -33,6 +33,7 @@ class Action(StrEnum):
     INIT = "init"
     SET_PARAMS = "set parameters of"
     LOG = "log to"
+    RUN = "run a program for"
     DESCRIBE = "tag or describe"
     FLUSH = "flush"
     CHECKPOINT = "make a checkpoint of"
@@ -46,6 +47,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Action], State]] = MappingProxyType(
         (State.UNINITIALIZED, Action.INIT): State.ACTIVE,
         (State.ACTIVE, Action.SET_PARAMS): State.ACTIVE,
         (State.ACTIVE, Action.LOG): State.ACTIVE,
+        (State.ACTIVE, Action.RUN): State.ACTIVE,
         (State.ACTIVE, Action.DESCRIBE): State.ACTIVE,
         (State.ACTIVE, Action.FLUSH): State.ACTIVE,
         (State.ACTIVE, Action.CHECKPOINT): State.ACTIVE,

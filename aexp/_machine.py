@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import pwd
+import re
 import socket
 import sys
 from contextlib import suppress
@@ -45,6 +46,21 @@ def packages_digest() -> str:
         with suppress(OSError):
             names.update(name for name in os.listdir(place or ".") if name.endswith((".dist-info", ".egg-info")))
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def file_system(path: str) -> str:
+    """Return the type of the file system that *path* lies on, as Linux calls it; "" where that cannot be told."""
+    try:
+        lines = read("/proc/self/mounts").decode(errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    found, kind = "", ""
+    for line in lines:
+        _, place, type, *_ = line.split(" ")
+        place = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), place)
+        if len(place) >= len(found) and os.path.join(path, "").startswith(os.path.join(place, "")):
+            found, kind = place, type
+    return kind
 
 
 def user() -> str:

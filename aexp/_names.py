@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import unicodedata
+from collections.abc import Collection
 from functools import lru_cache
 from itertools import pairwise
 
@@ -203,6 +204,57 @@ def _path_fault(text: str, segments: list[str]) -> str | None:
     for parent, child in pairwise(bare):
         if parent == ".dvc" and (child.startswith("config") or child == "tmp"):
             return "DVC keeps its settings and temporary files there"
+    return None
+
+
+def work_tree_fault(path: str) -> str | None:
+    """Why no commit may bring a file to this path of a work tree; None when it may. Bytes that are no UTF-8 may stand in it."""
+    for segment in path.split("/"):
+        if segment in ("", ".", ".."):
+            return "a part of it is empty, `.` or `..`"
+        if any(character < " " or "\x7f" <= character <= "\x9f" or character == "\\" for character in segment):
+            return "it contains a control character or a backslash"
+        bare = segment.casefold() if segment.isascii() and segment[-1] not in " ." else _undisguised(segment)
+        if bare.partition(":")[0] == ".git" or (bare[:2] == "gi" and re.fullmatch(_SHORT_NAME, bare)):
+            return "Git keeps its own files under this name"
+    return None
+
+
+def guard(path: str, settings: Collection[str]) -> str | None:
+    """Why a commit may bring a file to this path only when a person asks for it by name; None when it always may.
+
+    *settings* are the files and folders, case folded, from which Git here takes settings or hooks.
+    """
+    bare = [_undisguised(segment) for segment in path.split("/")]
+    if bare[-1] == ".gitattributes":
+        return "attributes say which filters and drivers Git runs"
+    if bare == [".gitmodules"]:
+        return "it says where Git finds submodules"
+    for parent, child in pairwise(bare):
+        if parent == ".dvc" and (child.startswith("config") or child in ("tmp", "cache")):
+            return "DVC keeps its settings and its own data there"
+    folded = path.casefold()
+    if any(folded == each or folded.startswith(f"{each}/") for each in settings):
+        return "Git takes settings or hooks from it here"
+    return None
+
+
+def leads_out(path: str, target: str) -> str | None:
+    """Why a symbolic link at *path* to *target* is written only when it is asked for by name; None when it always may be."""
+    if target.startswith("/"):
+        return "a link to an absolute path"
+    depth, place = path.count("/"), path.split("/")[:-1]
+    for part in target.split("/"):
+        if part == "..":
+            depth -= 1
+            place = place[:-1]
+        elif part not in ("", "."):
+            depth += 1
+            place.append(part)
+        if depth < 0:
+            return "a link that leads out of the repository"
+        if place and _undisguised(place[-1]) == ".git":
+            return "a link into Git's own folder"
     return None
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
@@ -15,6 +16,8 @@ from .errors import GitError
 
 PARTS: Final = ("pack", "idx", "keep")
 """What is written under a temporary name, and is whole when it gets its own."""
+_HALF: Final = rf"tmp_(?:{'|'.join(PARTS)})_aexp-([0-9a-f]{{32}})"
+_KEPT: Final = rb"aexp ([0-9a-f]{32})\s*"
 TRIES: Final = 3
 """How often a pack is written when somebody takes it away half-written."""
 
@@ -133,14 +136,34 @@ def adopt_packs(common: str, quarantine: str, owner: str) -> list[Pack]:
     return adopted
 
 
-def sweep_packs(common: str, owner: str) -> None:
-    """Remove what the dead session *owner* left among the packs: half-written ones, and its `.keep` files."""
+def owners(common: str) -> set[str]:
+    """Return the sessions, living or dead, of which a half-written pack or a `.keep` file lies among the packs."""
+    folder, found = os.path.join(common, "objects", "pack"), set[str]()
+    with translating(folder):
+        for name in os.listdir(folder):
+            half = re.match(_HALF, name)
+            if half is not None:
+                found.add(half[1])
+            elif name.endswith(".keep"):
+                with suppress(FileNotFoundError):  # another process released its own
+                    kept = re.fullmatch(_KEPT, read(os.path.join(folder, name)))
+                    found |= {kept[1].decode()} if kept is not None else set()
+    return found
+
+
+def sweep_packs(common: str, owner: str) -> list[str]:
+    """Remove what the dead session *owner* left among the packs: half-written ones, and its `.keep` files.
+
+    Returns their paths.
+    """
+    swept: list[str] = []
     folder = os.path.join(common, "objects", "pack")
     with translating(folder):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             if name.startswith(tuple(f"tmp_{what}_aexp-{owner}" for what in PARTS)):
                 remove(path)
+                swept.append(path)
             elif name.endswith(".keep") and _is_of(path, owner):
                 stem = path.removesuffix(".keep")
                 if not os.path.exists(
@@ -148,6 +171,8 @@ def sweep_packs(common: str, owner: str) -> None:
                 ):  # no Git sees a pack without its index, and no `git gc` removes it
                     remove(f"{stem}.pack")
                 remove(path)
+                swept.append(path)
+    return swept
 
 
 def _is_of(keep: str, owner: str) -> bool:

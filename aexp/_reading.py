@@ -3,10 +3,14 @@
 import os
 from collections.abc import Sequence
 
-from . import _records
+from . import _differences, _records
 from ._access import Access
+from ._comparison import Comparison
+from ._lifecycle import Status
+from ._living import Living
 from ._query import Mode, compile_best, compile_select
 from ._values import Record, Records, Series, StrPath
+from .errors import ExperimentNotFound
 
 
 class Reading(Access):
@@ -45,14 +49,37 @@ class Reading(Access):
         return await self._read(_records.get, name, self._settings.folder)
 
     async def history(self, name: str, metric: str | None = None) -> dict[str, Series]:
-        """Return the full series of *metric*, or of every metric, of the saved experiment *name*.
+        """Return the full series of *metric*, or of every metric, of the experiment *name*: its name, id, full ref or rev.
 
-        Raises `ExperimentNotFound`, and `KeyError` for a metric that was not logged.
+        It may be saved, running in this or another process, or left by one that died. One that is running goes before
+        a saved one of the same name, which its rev still means; one that was left comes last, but before its own
+        checkpoint. All that this process has logged is there; of another process, all it has
+        written. Raises `ExperimentNotFound`, `AmbiguousName`, and `KeyError` for a metric that was not logged.
         """
-        found = await self._read(_records.history, name, metric, self._settings.folder)
+        await self._written(name)
+        await self._catch_up(dead=False)
+        found = await self._live(_under_way, name, metric)
+        if found is None:
+            found = await self._saved_or_left(name, metric)
         if metric is not None and metric not in found:
             raise KeyError(f"{name} has no metric {metric!r}")
         return found
+
+    async def _saved_or_left(self, name: str, metric: str | None) -> dict[str, Series]:
+        missing: ExperimentNotFound | None = None
+        try:
+            record = await self._read(_records.get, name, self._settings.folder)
+            asked = record.id if record.status is Status.INTERRUPTED and not record.rev.startswith(name) else ""
+        except ExperimentNotFound as error:
+            missing, asked = error, name
+        if asked:
+            await self._catch_up(dead=True)
+            found = await self._live(_left, asked, metric)
+            if found is not None:
+                return found
+        if missing is not None:
+            raise missing
+        return await self._read(_records.history, name, metric, self._settings.folder)
 
     async def read(self, name: str, path: StrPath) -> bytes:
         """Return the content of the file *path*, relative to the top of the repository, in the experiment *name*.
@@ -60,3 +87,20 @@ class Reading(Access):
         Raises `ExperimentNotFound`, `FileNotFoundError`, `IsADirectoryError`.
         """
         return await self._read(_records.file, name, os.fspath(path))
+
+    async def compare(self, left: str, right: str, *, patch: bool = False) -> Comparison:
+        """Return what differs between two experiments, or any two commits: parameters, metrics and files.
+
+        *left* and *right* are an experiment's name, full ref or rev, or whatever names a commit: `HEAD`, a branch.
+        *patch* adds what `git diff` prints, in UTF-8 and of at most 4 MiB. What aexp itself wrote is compared as
+        parameters and metrics, not as files. Raises `ExperimentNotFound` for what names neither, `AmbiguousName`.
+        """
+        return await self._read(_differences.compare, left, right, self._settings.folder, patch)
+
+
+def _under_way(living: Living, name: str, metric: str | None) -> dict[str, Series] | None:
+    return living.history(name, metric, left=False)
+
+
+def _left(living: Living, name: str, metric: str | None) -> dict[str, Series] | None:
+    return living.history(name, metric, left=True)

@@ -1,5 +1,6 @@
 """Reading saved experiments: from a ref to a record, a series, a file."""
 
+import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -34,11 +35,11 @@ def find(handle: Handle, name: str) -> tuple[str, str]:
 
     Raises `ExperimentNotFound`, or `AmbiguousName` with the full refs when it stands on several baselines.
     """
-    return pick(experiment_refs(handle), name)
+    return match(experiment_refs(handle), name)
 
 
-def pick(refs: Mapping[str, str], name: str) -> tuple[str, str]:
-    """Return (ref, rev) of the one of *refs*, each with the rev it holds, that *name* means; raise as `find` does."""
+def match(refs: Mapping[str, str], name: str) -> tuple[str, str]:
+    """Return (ref, rev) of the experiment among *refs* that *name* means, as `find` does."""
     if name in refs:
         return name, refs[name]
     matches = [ref for ref in refs if ref.endswith(f"/{name}") and ref.rpartition("/")[2] == name]
@@ -71,7 +72,7 @@ def get(library: Pipelines, name: str, folder: str) -> Record:
 
 def history(library: Pipelines, name: str, metric: str | None, folder: str) -> dict[str, Series]:
     """Return the series of *metric*, or of every metric, of the experiment that *name* means."""
-    return read_history(library.handle, find(library.handle, name)[1], metric, folder)
+    return read_history(library, find(library.handle, name)[1], metric, folder)
 
 
 def file(library: Pipelines, name: str, path: str) -> bytes:
@@ -122,6 +123,15 @@ def _own(handle: Handle, commit: Commit, folder: str) -> tuple[Mapping[str, Any]
     return (experiment, parse_json(_blob(handle, files, METRICS))) if experiment["id"] == id else None
 
 
+def unfinished(handle: Handle, rev: str, folder: str) -> str | None:
+    """Return the session that made the checkpoint *rev*; None when *rev* is no checkpoint of ours, or cannot be read."""
+    try:
+        own = _own(handle, _commit(handle, rev), folder)
+    except (AexpError, FileNotFoundError, KeyError, TypeError, ValueError):
+        return None
+    return str(own[0].get("session", "")) if own is not None and own[0].get("status") == Status.RUNNING else None
+
+
 def _as_it_stands(handle: Handle, found: Record, experiment: Mapping[str, Any]) -> Record:
     """Return a checkpoint's record as interrupted when the session that made it here is over."""
     if found.status is Status.RUNNING and not _sessions.is_alive(handle.common, experiment.get("session", "")):
@@ -161,25 +171,41 @@ def read_file(handle: Handle, rev: str, path: str) -> bytes:
     return read_object(handle, entry.id)[1]
 
 
-def read_history(handle: Handle, rev: str, metric: str | None, folder: str) -> dict[str, Series]:
-    """Return the series of *metric*, or of every metric, of the commit *rev*; a metric that is not there gives none."""
-    commit = _commit(handle, rev)
-    for place in (folder, "dvclive"):
-        try:
-            entry = _at(handle, commit.tree, f"{place}/{SERIES}")
-        except FileNotFoundError:
-            continue
-        return dict(_series(handle, entry, metric, own=place == folder))
-    return {}
+def read_history(library: Pipelines, rev: str, metric: str | None, folder: str) -> dict[str, Series]:
+    """Return the series of *metric*, or of every metric, of the commit *rev*; a metric that is not there gives none.
+
+    They lie where aexp and DVCLive lay them: beside each metric file, below `plots/metrics`. Where two are called the
+    same, aexp's own counts, or the one whose value the record has.
+    """
+    handle, tree = library.handle, _commit(library.handle, rev).tree
+    found = dict(_series_in(handle, tree, folder, metric, own=True))
+    if metric is not None and found:
+        return found
+    places = dict.fromkeys(posixpath.dirname(path) for path in library.others(tree, folder).metrics)
+    others: dict[str, Series] = {}
+    for place in places or ("dvclive",):
+        others.update(_series_in(handle, tree, place, metric, own=False))
+    return {**found, **{name: series for name, series in others.items() if name not in found}}
 
 
-def _series(handle: Handle, entry: Entry, metric: str | None, *, own: bool) -> Iterator[tuple[str, Series]]:
+def _series_in(handle: Handle, tree: str, place: str, metric: str | None, *, own: bool) -> Iterator[tuple[str, Series]]:
+    try:
+        entry = _at(handle, tree, posixpath.join(place, SERIES))
+    except FileNotFoundError:
+        return
+    if entry.mode != FOLDER:
+        return
     wanted = None if metric is None else metric_file(metric) if own else f"{metric}.tsv"
     breath = Breath()
     for path, id in _files_below(handle, entry, ""):
         if path.endswith(".tsv") and wanted in (None, path):
             breath()
-            name, series = parse_tsv(read_object(handle, id)[1])
+            try:
+                name, series = parse_tsv(read_object(handle, id)[1])
+            except ValueError:
+                if own:
+                    raise
+                continue  # a table of somebody else's
             yield (name if own else path[:-4]), series
 
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from . import _packs, _refs, _sessions
-from ._formats.account import Account, intent_to_json
+from . import _joining, _packs, _refs, _sessions
+from ._formats.account import Account, intent_to_json, without
 from ._formats.experiment import intend, moment, summary, upon
 from ._formats.journal import Extents, Kind
 from ._formats.params import dump_params
@@ -37,20 +37,31 @@ class Found:
 
 
 def interrupted(store: Store) -> list[Interrupted]:
-    """Return the open experiments of dead sessions, and those our own session has kept."""
+    """Return the open experiments of dead sessions, and those our own session has kept.
+
+    One that a program at work has joined is not over, though its own process is.
+    """
+    held = _joining.held(store.handle.common)
     return [
-        Interrupted(
-            name=account.name,
-            id=account.id,
-            ref=account.ref,
-            baseline=account.baseline,
-            status=account.status,
-            created=moment(account.created),
-            session=id,
-        )
+        left_open(account, id)
         for id in _sessions.names(store.handle.common)
+        if not _joining.belongs(store.handle.common, id)
         for account in _open_accounts(store, id)
+        if account.id not in held
     ]
+
+
+def left_open(account: Account, session: str) -> Interrupted:
+    """Return what is told of an experiment that *session* left open."""
+    return Interrupted(
+        name=account.name,
+        id=account.id,
+        ref=account.ref,
+        baseline=account.baseline,
+        status=account.status,
+        created=moment(account.created),
+        session=session,
+    )
 
 
 def _open_accounts(store: Store, id: str) -> list[Account]:
@@ -94,13 +105,19 @@ def recover(store: Store, *, salvage: bool) -> list[Record]:
 
 
 def _dead_sessions(store: Store) -> Iterator[Session]:
-    """Take over each session whose owner is dead; ask again for one that is held: somebody may only be looking at it."""
-    own = None if store.session is None else store.session.id
-    ids = [id for id in _sessions.names(store.handle.common) if id != own]
+    """Take over each session whose owner is dead; ask again for one that is held: somebody may only be looking at it.
+
+    Those that joined another come last: they are gone when that has taken them in.
+    """
+    own, common = None if store.session is None else store.session.id, store.handle.common
+    ids = [id for id in _sessions.names(common) if id != own]
+    ids.sort(key=lambda id: bool(_sessions.joins(_sessions.folder(common, id))))
     for left in (1, 0):
         held = []
         for id in ids:
-            session = _sessions.claim(store.handle.common, id)
+            if _joining.belongs(common, id):
+                continue
+            session = _sessions.claim(common, id)
             if session is None:
                 held.append(id)
             else:
@@ -114,8 +131,9 @@ def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Rec
     """Finish what was being saved, save what was open, and retire the session. Done again, it changes nothing."""
     _refs.sweep_locks(store.handle, session.path)
     saved, _ = _save(store, session, ledger, _pending(session, ledger))
-    ledger = _ledger(session, salvage=True)
-    rest = [_ended(account) for account in ledger.open()]
+    held = _held(store.handle.common)  # before what has ended is taken in: what ends in between waits for the next time
+    ledger = _joining.complete(store, session, _ledger(session, salvage=True))
+    rest = [_ended(account) for account in ledger.open() if account.id not in held]
     names = {account.number: account for account in rest}
     for attempt in range(SUFFIXES):
         if not names:
@@ -131,12 +149,27 @@ def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Rec
         for error in failed.values():
             if not isinstance(error, NameTaken):
                 raise error
-    _discard(store, session, ledger)
-    _put_away(store, session)
+    if any(account.id in held for account in ledger.open()):
+        return _finished(saved)
+    finish_discards(store, session, ledger)
+    put_away(store, session)
+    return _finished(saved)
+
+
+def _finished(saved: Sequence[Record]) -> list[Record]:
     return [record for record in saved if record.status is not Status.RUNNING]
 
 
-def _discard(store: Store, session: Session, ledger: Ledger) -> None:
+def _held(common: str) -> dict[str, str]:
+    """Return the experiments that programs at work have joined; asked twice, as one may only be looked at, or be dying."""
+    held = _joining.held(common)
+    if held:
+        time.sleep(LOOK)
+        held = _joining.held(common)
+    return held
+
+
+def finish_discards(store: Store, session: Session, ledger: Ledger) -> None:
     """Take away the refs of experiments that were given up, and whose checkpoints still stand there."""
     for account in ledger.accounts.values():
         if account.fate == Kind.DISCARDED and account.checkpoints:
@@ -153,6 +186,8 @@ def _pending(session: Session, ledger: Ledger) -> list[Job]:
 
 
 def _ended(account: Account) -> Account:
+    lost = [(path, "its process died before it was taken") for path in account.outs]
+    account = without(account, lost, outs=())
     if account.status is not Status.RUNNING:
         return account
     return evolve(account, status=Status.INTERRUPTED)
@@ -201,7 +236,7 @@ def _save(
     return saved, failed
 
 
-def _put_away(store: Store, session: Session) -> None:
+def put_away(store: Store, session: Session) -> None:
     """Remove what a dead session left in Git, and retire it."""
     _packs.sweep_packs(store.handle.common, session.id)
     store.drop_anchors(session.id)
@@ -233,20 +268,39 @@ def _find(store: Store, name_or_id: str) -> Found | str | None:
     """Return the experiment with its session, or who holds that, or None."""
     common, own = store.handle.common, store.session
     held_by: str | None = None
+    held = _joining.held(common)
     for place in (_sessions.LIVE, _sessions.DONE):
         for id in reversed(_sessions.names(common, place)):
             ours = own is not None and own.id == id
+            if place == _sessions.LIVE and _joining.belongs(common, id):
+                continue
             session = own if ours else _sessions.claim(common, id, place)
             if session is None:
                 held_by = held_by or _holder(store, id, name_or_id)
                 continue
             ledger = _ledger(session)
             account = _wanted(ledger, name_or_id, ours=ours)
+            if account is not None and account.id in held:
+                if not ours:
+                    session.close()
+                return _sessions.holder(common, held[account.id])
             if account is not None:
-                return Found(session, ledger, account)
+                return _whole(store, Found(session, ledger, account))
             if not ours:
                 session.close()
     return held_by
+
+
+def _whole(store: Store, found: Found) -> Found:
+    """Return *found* with what the programs brought that its dead session had started."""
+    if found.session is store.session or not _sessions.is_live(store.handle.common, found.session):
+        return found
+    try:
+        ledger = _joining.complete(store, found.session, found.ledger)
+    except BaseException:
+        found.session.close()
+        raise
+    return Found(found.session, ledger, ledger.accounts[found.account.number])
 
 
 def _wanted(ledger: Ledger, name_or_id: str, *, ours: bool) -> Account | None:
@@ -288,7 +342,7 @@ def leave(store: Store, found: Found) -> None:
     try:
         _sessions.append(found.session, found.ledger, [(Kind.MOVED, [found.account.number, store.session.id])])
         if _sessions.is_live(store.handle.common, found.session) and _ledger(found.session, salvage=True).ended():
-            _put_away(store, found.session)
+            put_away(store, found.session)
     finally:
         found.session.close()
 

@@ -14,6 +14,8 @@ from ._git import Handle, read_ref, run
 from ._layout import trash_ref
 from .errors import AexpError, GitError
 
+_DURABLE: Final = ("core.fsync=reference", "core.filesRefLockTimeout=1000", "core.packedRefsTimeout=5000")
+"""The settings of `git update-ref`: it syncs refs before they stand (Git 2.36), and waits for locks, in milliseconds."""
 _PATIENCE: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.16, 0.16, 0.16, 0.16)
 """How long to wait for a ref's lock that another process is passing through, in seconds, try by try."""
 
@@ -154,11 +156,11 @@ def make_ref(handle: Handle, ref: str, rev: str, scratch: str) -> Refused | None
     return move_refs(handle, moves, scratch)[0]
 
 
-def keep(handle: Handle, name: str, rev: str, scratch: str) -> None:
-    """Keep the commit *rev* of the experiment *name* in the trash."""
+def keep(handle: Handle, ref: str, rev: str, scratch: str) -> None:
+    """Keep the commit *rev* of the experiment on *ref* in the trash."""
     now = time.time_ns() // 1_000_000
     for milliseconds in range(now, now + 1000):
-        refused = make_ref(handle, trash_ref(milliseconds, name), rev, scratch)
+        refused = make_ref(handle, trash_ref(milliseconds, ref), rev, scratch)
         if refused is None:
             return
         if refused.error is not None:
@@ -177,36 +179,88 @@ def _sweep_dead(handle: Handle, sessions: str) -> None:
                 os.close(descriptor)
 
 
-def sweep_locks(handle: Handle, scratch: str) -> None:
-    """Remove every ref lock that is one file with a value in *scratch*, the folder of a dead session held by the caller."""
+def sweep_locks(handle: Handle, scratch: str) -> list[str]:
+    """Remove every ref lock that is one file with a value in *scratch*, the folder of a dead session held by the caller.
+
+    Returns the paths of the locks.
+    """
+    swept = []
     values = {os.lstat(path).st_ino: path for path in _values(scratch)}
     if values:
         for prefix in ("refs/exps/", "refs/aexp/"):
-            for path in _locks(os.path.join(handle.common, prefix)):
+            for path in locks(os.path.join(handle.common, prefix)):
                 with suppress(FileNotFoundError):  # a living process let it go meanwhile
                     if os.lstat(path).st_ino in values:
-                        remove(path)
+                        os.unlink(path)
+                        swept.append(path)
     for path in values.values():
         remove(path)
+    return swept
+
+
+def values_of(scratch: str) -> set[int]:
+    """Return the inodes of the values in *scratch*, a session's folder: a lock that is one of them is that session's."""
+    found = set()
+    with suppress(FileNotFoundError):  # it was put away
+        for path in _values(scratch):
+            with suppress(FileNotFoundError):
+                found.add(os.lstat(path).st_ino)
+    return found
 
 
 def _values(scratch: str) -> list[str]:
     return [os.path.join(scratch, name) for name in os.listdir(scratch) if name.startswith("ref-")]
 
 
-def _locks(folder: str) -> Iterator[str]:
+def locks(folder: str) -> Iterator[str]:
+    """Yield the path of every lock in *folder* and below it."""
     for where, _, names in os.walk(folder):
         yield from (os.path.join(where, name) for name in names if name.endswith(".lock"))
 
 
-def delete_refs(handle: Handle, refs: Mapping[str, str]) -> None:
-    """Delete each ref that still holds the rev beside it, all or none.
+def change_refs(handle: Handle, create: Mapping[str, str], delete: Mapping[str, str], *, reason: str = "aexp") -> None:
+    """Make each ref of *create* (ref -> rev), which must not exist, and delete each of *delete* that holds its rev.
 
-    By `git update-ref`: libgit2 loses other people's refs when `git pack-refs` runs beside it (reliability
-    reference, finding 1).
+    One transaction of `git update-ref`, all or none, durable on return: libgit2 loses other people's refs when
+    `git pack-refs` runs beside it (reliability reference, finding 1). Killed after it was asked, the child still ends
+    what it began. Raises `GitError` when a ref is not as expected, or locked for more than a second.
     """
-    if refs:
-        lines = "".join(f"delete {ref} {rev}\n" for ref, rev in refs.items())
-        run(
-            handle, "update-ref", "--stdin", input=f"start\n{lines}prepare\ncommit\n".encode("utf-8", "surrogateescape")
-        )
+    if not create and not delete:
+        return
+    lines = [*(("create", *each) for each in create.items()), *(("delete", *each) for each in delete.items())]
+    orders = "".join(f"{verb} {ref}\0{rev}\0" for verb, ref, rev in lines)
+    asked = f"start\0{orders}prepare\0commit\0".encode("utf-8", "surrogateescape")
+    run(handle, "update-ref", "-m", reason, "-z", "--stdin", input=asked, config=_DURABLE)
+    top = os.path.dirname(handle.common)  # so that `packed-refs` is among what is synced
+    for folder in {each for ref in (*create, *delete) for each in _folders_up(os.path.join(handle.common, ref), top)}:
+        with suppress(FileNotFoundError):  # Git takes away folders that are empty
+            sync_folder(folder)
+
+
+def delete_refs(handle: Handle, refs: Mapping[str, str]) -> None:
+    """Delete each ref that still holds the rev beside it, all or none."""
+    change_refs(handle, {}, refs)
+
+
+def drop_broken(handle: Handle, ref: str) -> None:
+    """Remove the file of a *ref* that holds no rev, which no `git update-ref` does; nothing when it holds one now.
+
+    Under the ref's lock, which is a second name of that file. What `git pack-refs` once wrote of it stands again.
+    """
+    path = os.path.join(handle.common, ref)
+    with translating(path):
+        try:
+            os.link(path, f"{path}.lock")
+        except FileNotFoundError:
+            return
+        except FileExistsError as error:
+            raise GitError(f"lock {ref}", f"{path}.lock is there; remove it if no process holds it") from error
+        try:
+            if not list_refs(handle, f"{os.path.dirname(ref)}/").get(ref):
+                remove(path)
+                sync_folder(os.path.dirname(path))
+        finally:
+            remove(f"{path}.lock")
+        for folder in list(_folders_up(path, os.path.join(handle.common, "refs")))[:-1]:
+            with suppress(OSError):
+                os.rmdir(folder)

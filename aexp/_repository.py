@@ -12,8 +12,10 @@ from typing import Any, Self
 import anyio
 from attrs import evolve
 
-from . import _machine, _recovery
-from ._desk import Desk, Options, options_of
+from . import _board, _joining, _machine, _recovery
+from ._applying import Applying
+from ._changing import Changing
+from ._desk import Desk, Options, options_of, parsed
 from ._exchange import Exchange
 from ._experiment import Experiment
 from ._formats.account import Account, begin
@@ -23,30 +25,36 @@ from ._formats.plain import plain
 from ._git import open_handle, resolve_commit
 from ._journal import Journal
 from ._lifecycle import Status
-from ._names import check_experiment_name, check_message, check_tag, new_id
+from ._living import Living
+from ._names import check_experiment_name, check_file_path, check_message, check_tag, new_id
 from ._pipelines import Pipelines
 from ._reading import Reading
+from ._running import stop
 from ._saver import Saver
 from ._store import Start, Started, Store, open_store
+from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
+from ._watching import Watching
+from ._ways import Join
 from ._workers import Gatherer, Worker, settled
 
 STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading, Exchange):
+class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
-    threads for Git and one for the journal. It belongs to the event loop that opened it.
+    threads for Git and one for the journal; another one reads the journals once somebody watches. It belongs to the
+    event loop that opened it.
     """
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
         super().__init__(path, settings=settings)
-        self._desk: Desk | None = None
         self._turn: anyio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._join: Join | None = None
 
     # ---- open and close ----
 
@@ -61,12 +69,13 @@ class Repository(Reading, Exchange):
         reader = Worker("aexp-read", lambda: Pipelines(open_handle(path)), path)
         writer = Worker("aexp-git", lambda: open_store(path, settings, variables), path)
         try:
-            await writer.run(_nothing)
+            await writer.run(_tidy, path)
         except BaseException:
             await reader.aclose()
             await writer.aclose()
             raise
         self._reader, self._writer = reader, writer
+        self._watcher = Worker("aexp-live", lambda: Living(open_handle(path).common), path)
         self._turn, self._loop, self._process = anyio.Lock(), asyncio.get_running_loop(), os.getpid()
         return self
 
@@ -80,21 +89,25 @@ class Repository(Reading, Exchange):
             await settled(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
-        reader, writer, desk = self._reader, self._writer, self._desk
-        if reader is None or writer is None:
+        reader, writer, watcher, desk = self._reader, self._writer, self._watcher, self._desk
+        if reader is None or writer is None or watcher is None:
             return
-        self._reader = self._writer = self._desk = None
+        self._reader = self._writer = self._watcher = self._desk = None
+        self._hidden.set()
         try:
             if desk is not None:
+                await stop(desk.runs, list(desk.runs))
                 await desk.start.idle()
                 await desk.saver.idle()
                 await desk.journal.aclose()
         finally:
             try:
+                await self._hide()
                 await writer.run(Store.close)
             finally:
                 await reader.aclose()
                 await writer.aclose()
+                await watcher.aclose()
 
     async def __aenter__(self) -> Self:
         """Open."""
@@ -141,11 +154,13 @@ class Repository(Reading, Exchange):
         *code* says what of the work tree is captured at the beginning: changes of tracked files, also untracked
         files, or nothing. *on_error* says what an exception in the `async with` block leads to: a saved record, a
         journal kept for `resume()`, or nothing. *force* lets it replace an experiment of the same name.
-        Raises `InvalidName` and `InvalidParams`; nothing is written. *overrides* and *outs* are reserved, and raise
-        `NotImplementedError` today.
+        *outs* are files and folders, relative to the top of the repository, that `save()` takes from the work tree as
+        they are then, ignored or not; what is left out (secrets, links, large files) is told in `record.code.skipped`.
+        *overrides* change tracked parameter files of this experiment's tree (YAML, JSON, TOML, Python), value by value, in
+        the grammar of `dvc exp run -S`: `"train.lr=0.1"` in params.yaml, `"conf/a.toml:x=1"`, `"+new=2"`, `"~old"`; the work
+        tree stays as it is. `init()` raises `InvalidParams` for a file or key that is not there.
+        Raises `InvalidName`, `InvalidParams` and `UnsafePath`; nothing is written.
         """
-        if overrides or outs:
-            raise NotImplementedError("overrides= and outs= are not built yet; pass params=, and files by log_file()")
         options = Options(
             name=None if name is None else check_experiment_name(name),
             params={} if params is None else plain(params),
@@ -155,6 +170,8 @@ class Repository(Reading, Exchange):
             message="" if message is None else check_message(message),
             on_error=_one_of("on_error", on_error, ("save", "keep", "discard")),
             force=force,
+            overrides=parsed(overrides, self._settings.folder),
+            outs=tuple(dict.fromkeys(check_file_path(path, folder=self._settings.folder) for path in outs)),
         )
         return Experiment(self._ready, options)
 
@@ -181,9 +198,10 @@ class Repository(Reading, Exchange):
                 ended=None,
                 fate="",
                 complete=own,
+                joined=found.account.joined if own else (),
             )
             stream = Stream(account.number, found.ledger.extents[account.number]) if own else Stream(account.number)
-            stream.files |= {payload[1] for kind, payload in logged if kind == Kind.FILE}
+            stream.files |= {payload[1] for kind, payload in logged if kind != Kind.POINTS}
             await self._copy(desk, account, stream, [] if own else logged)
             await desk.worker.run(_recovery.leave, found)
         except BaseException:
@@ -237,11 +255,13 @@ class Repository(Reading, Exchange):
         async with turn:
             if self._desk is None:
                 self._desk = await settled(asyncio.ensure_future(self._set_up(writer, baseline)))
+                self._show(self._desk)
             return self._desk
 
     async def _set_up(self, writer: Worker[Store], baseline: str | None) -> Desk:
         id = new_id(int(time.time() * 1000), os.urandom(10))
-        session, author, origin = await writer.run(_open_session, id, baseline)
+        joins = {} if self._join is None else _joining.session_joins(self._join)
+        session, author, origin, place = await writer.run(_open_session, id, baseline, joins)
         ours = weakref.ref(session)
         os.register_at_fork(after_in_child=lambda: _let_go(ours))
         journal = Journal(session.path, id, self._settings, segment=1, sequence=0)
@@ -252,7 +272,9 @@ class Repository(Reading, Exchange):
             raise
         saver = Saver(writer, journal, author, self._settings, session.path, id)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
-        return Desk(id, self._settings, writer, journal, saver, start, origin | {"session": id}, os.urandom)
+        return Desk(
+            id, self._settings, writer, journal, saver, start, origin | {"session": id}, os.urandom, place=place
+        )
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
@@ -274,14 +296,18 @@ def _let_go(session: "weakref.ref[Any]") -> None:
         ours.close()
 
 
-def _nothing(_: object) -> None:
-    """Make a worker open what it lends."""
+def _tidy(store: Store, path: str) -> None:
+    """Take away what dead sessions still show to DVC; nothing else is written before an experiment begins."""
+    _board.sweep(store.handle, path)
 
 
-def _open_session(store: Store, id: str, baseline: str | None) -> tuple[Any, Any, dict[str, str]]:
+def _open_session(
+    store: Store, id: str, baseline: str | None, joins: dict[str, Any]
+) -> tuple[Any, Any, dict[str, str], str]:
     if baseline is not None:  # without it nothing is written
         resolve_commit(store.handle, baseline)
-    return store.open_session(id, _machine.owner()), store.author, _machine.origin()
+    place = store.handle.worktree or store.handle.common
+    return store.open_session(id, _machine.owner() | joins), store.author, _machine.origin(), os.path.realpath(place)
 
 
 def _recover(store: Store, salvage: bool) -> list[Record]:

@@ -41,7 +41,7 @@ class Saver:
         self._folder, self._session = folder, session
         self._lock = anyio.Lock()
         self._group: Gatherer[Request, Record] = Gatherer(
-            self._commit, GROUP, lambda request: 2**20 + 10 * len(request.stream.extents)
+            self._commit, GROUP, lambda request: 2**20 + 10 * (len(request.stream.extents) + request.stream.joined)
         )
 
     def commit(self, request: Request) -> Awaitable[Record]:

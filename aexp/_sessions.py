@@ -14,13 +14,17 @@ from attrs import define, field, frozen
 
 from ._files import Breath, lock, make_folders, move_folder, read, sync, sync_folder, translating, write_all, write_new
 from ._formats.account import Account, Intent, begun, intent_from_json, told
-from ._formats.journal import Extents, Kind, Reader, decode_line, encode_body, encode_line, header, seed
+from ._formats.journal import CONTENT, Extents, Kind, Reader, decode_line, encode_body, encode_line, header, seed
 from ._layout import FORMAT, ROOT, segment_name, segment_number
 from .errors import JournalCorrupt, UnsupportedRepository
 
 LIVE: Final = "sessions"
 DONE: Final = "done"
 TMP: Final = "tmp"
+JOINED: Final = "joined"
+"""The folder in a session's folder where the sessions stand that joined it."""
+JOINS: Final = "joins"
+"""What `owner.lock` says of the experiment that its session joins."""
 LOCK: Final = "owner.lock"
 HALF_MADE: Final = 60.0
 """Seconds after which a session that is not yet whole, and that nobody holds, was left by a dead process."""
@@ -55,7 +59,7 @@ def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
         try:
             make_folders(os.path.dirname(path))
             make_folders(os.path.dirname(made))
-            _check_format(root, f"{made}.format")
+            check_format(root, f"{made}.format")
             os.mkdir(made)
             write_new(os.path.join(made, LOCK), json.dumps(about).encode() + b"\n")
             descriptor = lock(os.path.join(made, LOCK))
@@ -71,7 +75,7 @@ def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
     return Session(id, path, descriptor)
 
 
-def _check_format(root: str, temporary: str) -> None:
+def check_format(root: str, temporary: str) -> None:
     path = os.path.join(root, "format")
     try:
         found = read(path).decode(errors="replace").strip()
@@ -128,8 +132,12 @@ def forget(common: str, session: Session) -> None:
     session.close()
 
 
-def sweep(common: str) -> None:
-    """Remove what processes left that were killed while they made or forgot a session: nothing was begun in it."""
+def sweep(common: str) -> list[str]:
+    """Remove what processes left that were killed while they made or forgot a session: nothing was begun in it.
+
+    Returns the paths.
+    """
+    swept = []
     for name in names(common, TMP):
         path = os.path.join(common, ROOT, TMP, name)
         with suppress(FileNotFoundError):
@@ -137,12 +145,15 @@ def sweep(common: str) -> None:
                 continue
             if os.path.isfile(path):
                 os.unlink(path)
+                swept.append(path)
                 continue
             session = claim(common, name, TMP)
             if session is not None or not os.path.exists(os.path.join(path, LOCK)):
                 shutil.rmtree(path)
+                swept.append(path)
             if session is not None:
                 session.close()
+    return swept
 
 
 @frozen(eq=False)
@@ -176,30 +187,38 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
     reader, last, breath = Reader(id, salvage=salvage), 0, Breath()
     with translating(path):
         numbers = segments(path)
-        later = _later(path, id, numbers) if salvage else {}
+        later = begins(numbers, headers(path, id, numbers)) if salvage else {}
         for last in numbers:
             with open(os.path.join(path, segment_name(last)), "rb") as file:
                 for line in reader.read(last, file, later.get(last)):
                     breath()
                     _learn(line.kind, line.payload, line.sequence, accounts, intents)
-                    if line.kind in (Kind.POINTS, Kind.FILE):
+                    if line.kind in CONTENT:
                         extents.setdefault(line.payload[0], Extents()).add(last, line.offset, line.length)
     if reader.damaged is not None and not salvage:
         raise JournalCorrupt(os.path.join(path, segment_name(reader.damaged[0])), reader.damaged[1])
     return Ledger(accounts, intents, extents, reader.sequence, last)
 
 
-def _later(path: str, id: str, numbers: Sequence[int]) -> dict[int, int]:
+def headers(path: str, id: str, numbers: Sequence[int]) -> dict[int, int]:
+    """Return, for each segment whose header can be read, the number of the record before its first."""
+    found: dict[int, int] = {}
+    for segment in numbers:
+        with suppress(FileNotFoundError), open(os.path.join(path, segment_name(segment)), "rb") as file:
+            first = decode_line(file.readline(), seed(id, segment))
+            if first is not None and first[1] == Kind.SEGMENT:
+                found[segment] = first[0]
+    return found
+
+
+def begins(numbers: Sequence[int], found: Mapping[int, int]) -> dict[int, int]:
     """Return, for each segment, the number of the record after which the segments that follow hold all."""
     later: dict[int, int] = {}
-    begins: int | None = None
+    number: int | None = None
     for segment in reversed(numbers):
-        if begins is not None:
-            later[segment] = begins
-        with open(os.path.join(path, segment_name(segment)), "rb") as file:
-            first = decode_line(file.readline(), seed(id, segment))
-        if first is not None and first[1] == Kind.SEGMENT:
-            begins = first[0]
+        if number is not None:
+            later[segment] = number
+        number = found.get(segment, number)
     return later
 
 
@@ -233,8 +252,20 @@ def read_extents(path: str, id: str, extents: Extents, number: int, until: int |
             for _, start, stop in ranges:
                 file.seek(start)
                 for sequence, kind, payload in _lines(file, file_path, start, stop, seed(id, segment), number):
-                    if kind in (Kind.POINTS, Kind.FILE) and (until is None or sequence < until):
+                    if kind not in CONTENT or not (until is None or sequence < until):
+                        continue
+                    if kind == Kind.JOINED:
+                        yield from _brought(path, payload)
+                    else:
                         yield kind, payload
+
+
+def _brought(path: str, payload: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what a program that joined has logged, as records of the experiment that it joined."""
+    number, session, its_number, ranges = payload
+    place = joined_folder(path, session)
+    for kind, its_payload in read_extents(place, session, Extents(map(tuple, ranges)), its_number, None):
+        yield kind, [number, *its_payload[1:]]
 
 
 def _lines(
@@ -292,9 +323,32 @@ def is_alive(common: str, id: str) -> bool:
     return False
 
 
+def opened_in(common: str, ref: str) -> str | None:
+    """Return the session, living or dead, in which the experiment of *ref* is open; None when it is in none."""
+    for id in names(common):
+        with suppress(OSError):  # it is being put away
+            if any(account.ref == ref for account in read_ledger(folder(common, id), id, salvage=True).open()):
+                return id
+    return None
+
+
 def folder(common: str, id: str, place: str = LIVE) -> str:
     """Return the folder of the session *id*."""
     return os.path.join(common, ROOT, place, id)
+
+
+def joined_folder(path: str, id: str) -> str:
+    """Return where the session *id* stands that joined an experiment of the session in the folder *path*."""
+    return os.path.join(path, JOINED, id)
+
+
+def joins(path: str) -> Mapping[str, str]:
+    """Say which `experiment` of which `session` the session in the folder *path* joins; empty when none, or it is gone."""
+    try:
+        found = json.loads(read(os.path.join(path, LOCK))).get(JOINS)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def is_live(common: str, session: Session) -> bool:

@@ -1,6 +1,5 @@
 """Whole transactions on Git: start experiments from a captured state, save a group of them."""
 
-import base64
 import os
 import time
 from collections import OrderedDict
@@ -15,17 +14,20 @@ from ._capture import Watch, snapshot
 from ._files import Breath
 from ._formats.account import Account, Intent
 from ._formats.experiment import Author, folder_files, joined, record, summary, summary_tree
+from ._formats.files import Files
 from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, object_id, parse_tree
 from ._formats.journal import Extents
 from ._formats.journal import Kind as JournalKind
+from ._formats.overrides import Override
 from ._formats.params import dump_params
 from ._formats.series import Points, collect
 from ._layout import METRICS, anchor_prefix, anchor_ref, parse_experiment_ref
 from ._lifecycle import Status
+from ._parameters import with_overrides
 from ._pipelines import Pipelines
 from ._records import read_record
 from ._values import Code, CodeMode, Record, Settings
-from .errors import AexpError, GitError, InvalidName, NameTaken, NoBaseline
+from .errors import AexpError, GitError, NameTaken, NoBaseline
 
 TREES: Final = 4096
 """How many parsed trees are remembered; a baseline's root and a few folders are asked for at every save."""
@@ -42,6 +44,7 @@ class Start:
     mode: CodeMode
     force: bool
     params: Mapping[str, Any]
+    overrides: Sequence[Override] = ()
 
 
 @frozen(eq=False)
@@ -52,6 +55,8 @@ class Started:
     code: Code
     params: str
     """The text of params.yaml."""
+    edited: Mapping[str, str]
+    """The texts of the parameter files that overrides have changed, by path."""
 
 
 @frozen(eq=False)
@@ -115,17 +120,14 @@ class Store:
                 rev, tree = _once(commits, wish.baseline, lambda spec: _git.resolve_commit(self.handle, spec))
                 self._check_free(wish, rev)
                 code = _once(seen, (rev, wish.mode), lambda key, tree=tree: self._code(key[0], tree, key[1]))  # type: ignore[misc]
-                answers.append(Started(rev, code, dump_params(wish.params).decode()))
+                edited = with_overrides(self.handle, code.tree, wish.overrides, {})
+                answers.append(Started(rev, code, dump_params(wish.params).decode(), edited))
             except Exception as error:
                 answers.append(error)
         return answers
 
     def _check_free(self, wish: Start, rev: str) -> None:
-        taken = _git.branch_or_tag(self.handle, wish.name)
-        if taken is not None:
-            raise InvalidName(
-                "an experiment", wish.name, f"{taken} has it, and every Git command would find that first"
-            )
+        _git.check_no_branch(self.handle, wish.name)
         found = _git.read_ref(self.handle, f"refs/exps/{rev[:2]}/{rev[2:]}/{wish.name}")
         if found is not None and not wish.force:
             raise NameTaken(wish.name, found)
@@ -147,7 +149,7 @@ class Store:
         taken = snapshot(self.handle, mode, self.settings, self.session.path)
         try:
             objects: dict[bytes, tuple[Kind, bytes]] = {}
-            root = edit_tree(self._head_tree(), taken.edits, self._read_tree, _writer(objects)).hex()
+            root = edit_tree(self._head_tree(), taken.edits, self.read_tree, _writer(objects)).hex()
             code = Code(mode, root, root != tree, taken.skipped)
             if root != tree and (rev, root) not in self._anchored:
                 anchor = self._anchor_commit(rev, root, objects)
@@ -220,14 +222,14 @@ class Store:
 
     def _build(self, job: Job) -> _Built:
         """Make every object of a commit in memory: a pure function of the journal up to the intent."""
-        intent, metrics, files = job.intent, dict[str, Points](), dict[str, bytes]()
+        intent, metrics, files = job.intent, dict[str, Points](), Files()
         for kind, payload in _sessions.read_extents(
             job.folder, job.session, job.extents, job.intent.number, job.sequence
         ):
             if kind == JournalKind.POINTS:
                 collect([payload[1]], metrics)
             else:
-                files[payload[1]] = base64.b85decode(payload[2])
+                files.add(kind, payload)
         last = summary(metrics)
         highest = max((max(points.steps) for points in metrics.values()), default=0)
         tree = summary_tree(last, max(highest, intent.experiment["step"]))
@@ -238,13 +240,15 @@ class Store:
         for path, parts in folder_files(intent, metrics, tree):
             breath()
             edits[f"{intent.folder}/{path}"] = (FILE, write(Kind.BLOB, joined(parts)))
-        for path, content in files.items():
-            edits[path] = (FILE, write(Kind.BLOB, content))
-        root = edit_tree(bytes.fromhex(intent.tree), edits, self._read_tree, write, replace=(intent.folder,))
+        for path, mode, content in files:
+            breath()
+            edits[path] = None if content is None else (mode, write(Kind.BLOB, content))
+        root = edit_tree(bytes.fromhex(intent.tree), edits, self.read_tree, write, replace=(intent.folder,))
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        around = intent.tree if not files else root.hex()  # what is beside our folder is as it was captured
+        beside = not files.are_within(intent.folder)  # else all that is beside our folder is as it was captured
+        around = root.hex() if beside else intent.tree
         others = self.library.others(around, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
@@ -284,8 +288,7 @@ class Store:
         if intent.expected is not None and intent.expected not in intent.parents:
             found = _git.read_ref(self.handle, intent.ref)
             if found == intent.expected:
-                name = (parse_experiment_ref(intent.ref) or ("", "unknown"))[1]
-                _refs.keep(self.handle, name, found, scratch)
+                _refs.keep(self.handle, intent.ref, found, scratch)
         return _refs.Move(intent.ref, built.rev, intent.expected)
 
     def _resolve(self, job: Job, refusal: _refs.Refused) -> Record | Exception:
@@ -310,7 +313,7 @@ class Store:
             assert self.session is not None
             scratch = self.session.path
         if _git.read_ref(self.handle, account.ref) == rev:
-            _refs.keep(self.handle, account.name, rev, scratch)
+            _refs.keep(self.handle, account.ref, rev, scratch)
             _refs.delete_refs(self.handle, {account.ref: rev})
 
     def close(self) -> None:
@@ -344,7 +347,8 @@ class Store:
         """Delete the anchors of a session whose experiments have all ended."""
         _refs.delete_refs(self.handle, _refs.list_refs(self.handle, anchor_prefix(session)))
 
-    def _read_tree(self, id: bytes) -> dict[bytes, Entry]:
+    def read_tree(self, id: bytes) -> dict[bytes, Entry]:
+        """Return the entries of the tree *id*; those asked for last are remembered."""
         entries = self._trees.get(id)
         if entries is None:
             kind, content = _git.read_object(self.handle, id)

@@ -16,7 +16,7 @@ from ._git import Handle, open_handle, outside, read_object, read_ref, remotes, 
 from ._layout import EXPERIMENTS, parse_experiment_ref
 from ._machine import owner
 from ._names import new_id
-from ._records import experiment_refs, pick
+from ._records import experiment_refs, match
 from ._remotes import (
     check_remote,
     explained,
@@ -170,7 +170,7 @@ def _chosen(line: Line, refs: Mapping[str, str], names: Sequence[str], remedy: s
     """Return those of *refs* that *names* mean; without names, the experiments of HEAD."""
     if names:
         try:
-            return dict(pick(refs, name) for name in names)
+            return dict(match(refs, name) for name in names)
         except ExperimentNotFound as error:
             raise error if type(error) is not ExperimentNotFound else ExperimentNotFound(error.name, remedy) from None
     baseline = resolve_commit(line.handle, "HEAD")[0]

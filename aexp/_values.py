@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 StrPath = str | PathLike[str]
 CodeMode = Literal["tracked", "all", "none"]
 OnError = Literal["save", "keep", "discard"]
+Output = Literal["log", "show", "inherit"]
 
 SECRET_FILES: Final = (
     ".env",
@@ -74,6 +75,23 @@ class Settings:
     """How long a Git remote may take to its first word before `push` or `pull` gives up."""
     stall_timeout: float = 120.0
     """How long a Git remote may say nothing in the middle of a transfer before `push` or `pull` gives up."""
+    dvc_running: bool | None = None
+    """Whether `dvc exp show` displays experiments as running: all of them (True), none (False), or the first 64 that
+    are open. It takes a `.dvc` folder; an experiment appears after a second, and so do its metrics."""
+
+
+@frozen
+class CompletedProcess:
+    """A program that has ended: what was executed, its exit code, and the last 64 KiB of each of its streams.
+
+    `returncode` is minus the signal that killed it, as in `subprocess`. What it printed is bytes, and empty where the
+    program had our own streams.
+    """
+
+    args: tuple[str, ...]
+    returncode: int
+    stdout: bytes = field(default=b"", repr=False)
+    stderr: bytes = field(default=b"", repr=False)
 
 
 @frozen

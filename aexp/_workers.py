@@ -12,6 +12,7 @@ import anyio
 
 from ._children import Stopped
 from ._files import Thread
+from ._programs import Ended, Program
 from .errors import RepositoryClosed
 
 H = TypeVar("H")
@@ -175,6 +176,18 @@ async def errand(
 def _tell(loop: asyncio.AbstractEventLoop, hear: Callable[[A], None], news: A) -> None:
     with suppress(RuntimeError):  # the loop was closed under our feet
         loop.call_soon_threadsafe(hear, news)
+
+
+async def attended(program: Program) -> Ended:
+    """Run *program*, with a thread of its own to attend to it, and say how it ended.
+
+    Raises `CommandFailed` when it cannot be started. Cancelled, the program is stopped with all that it started, and the
+    cancellation raised when that is over.
+    """
+    thread = Thread("aexp-program")
+    asked = thread.submit(program.run)
+    thread.shutdown(wait=False)
+    return await finished(asyncio.wrap_future(asked), program.stop)
 
 
 class Gatherer(Generic[A, R]):

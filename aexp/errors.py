@@ -13,9 +13,11 @@ its message names the cause and the remedy.
     ├── GitError                 (RuntimeError)        Git refused, for a reason not listed here
     ├── InvalidName              (ValueError)          a name that Git, DVC or a disk cannot hold
     ├── NameTaken                (FileExistsError)     another experiment has this name
+    ├── BranchExists             (FileExistsError)     a branch has this name already
     ├── ExperimentNotFound       (LookupError)         no experiment of this name, ref or rev
     │   └── AmbiguousName                              several experiments have this name
     ├── InvalidTransition        (RuntimeError)        a call out of order
+    ├── CommandFailed            (RuntimeError)        a program that an experiment ran did not end well
     ├── NotOwner                 (RuntimeError)        a live session owns the experiment
     ├── ForkedError              (RuntimeError)        used in a forked child
     ├── QueueFull                (RuntimeError)        more points than the disk takes
@@ -26,12 +28,16 @@ its message names the cause and the remedy.
     ├── InvalidParams            (ValueError)          parameters that cannot be kept
     ├── InvalidQuery             (ValueError)          a query that cannot be understood
     ├── MissingExtra             (ImportError)         an optional library is not installed
+    ├── DirtyWorkspace           (RuntimeError)        work would be overwritten that is not committed
+    ├── ApplyPending             (RuntimeError)        another apply or undo has not ended
+    ├── NothingApplied           (LookupError)         no apply that could be undone
     ├── UnsafePath               (ValueError)          a path that leaves its place
     ├── RemoteError              (OSError)             a Git remote that cannot be used, or that refuses
     └── Diverged                 (RuntimeError)        another experiment stands on the other side
 """
 
 import errno
+import shlex
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
@@ -66,7 +72,7 @@ class ReadOnlyRepository(AexpError, PermissionError):
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__(
-            f"{path} cannot be written, so no experiment can start here; check its owner and mount options"
+            f"{path} cannot be written, so no experiment can start or change here; check its owner and mount options"
         )
 
 
@@ -116,14 +122,25 @@ class InvalidName(AexpError, ValueError):
 class NameTaken(AexpError, FileExistsError):
     """An experiment called `name` exists on the same baseline; `rev` is its commit, None while it is open."""
 
-    def __init__(self, name: str, rev: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        rev: str | None,
+        remedy: str = "choose another name, or pass force=True to replace it (restore() brings back what is replaced)",
+    ) -> None:
         self.name = name
         self.rev = rev
         holder = "an open experiment" if rev is None else f"the saved experiment {rev[:10]}"
-        super().__init__(
-            f"the name {name!r} is taken by {holder} on the same baseline; choose another name, or pass force=True "
-            "to replace it (what is replaced stays in refs/aexp/trash)"
-        )
+        super().__init__(f"the name {name!r} is taken by {holder} on the same baseline; {remedy}")
+
+
+class BranchExists(AexpError, FileExistsError):
+    """The branch `branch` exists, at the commit `rev`; nothing was changed."""
+
+    def __init__(self, branch: str, rev: str) -> None:
+        self.branch = branch
+        self.rev = rev
+        super().__init__(f"the branch {branch!r} exists, at {rev[:10]}; pass another name, or delete that one first")
 
 
 class ExperimentNotFound(AexpError, LookupError):
@@ -149,6 +166,25 @@ class InvalidTransition(AexpError, RuntimeError):
         self.action = action
         self.state = state
         super().__init__(f"cannot {action} an experiment that is {state}: {remedy}")
+
+
+class CommandFailed(AexpError, RuntimeError):
+    """The program `command` ended with `returncode`, which is minus the signal that killed it; `stderr` is its last words.
+
+    One that cannot be started has 127 when there is no such program or folder and 126 when it may not be executed, as
+    in shells.
+    """
+
+    def __init__(self, command: Sequence[str], returncode: int, reason: str, stderr: bytes = b"") -> None:
+        self.command = tuple(command)
+        self.returncode = returncode
+        self.stderr = stderr
+        super().__init__(f"`{shlex.join(command)}` {reason}")
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell's `$?` would be: the exit code, or 128 and the signal."""
+        return self.returncode if self.returncode >= 0 else 128 - self.returncode
 
 
 class NotOwner(AexpError, RuntimeError):
@@ -256,6 +292,41 @@ class MissingExtra(AexpError, ImportError):
         self.extra = extra
         self.library = library
         super().__init__(f"{library} is not installed; `pip install 'aexp[{extra}]'` brings it", name=library)
+
+
+class DirtyWorkspace(AexpError, RuntimeError):
+    """The files at `paths` hold what is in no commit, and would be overwritten; nothing was changed."""
+
+    def __init__(
+        self,
+        paths: Collection[str],
+        remedy: str = "commit or stash it, or pass force=True, which keeps it for undo_apply()",
+    ) -> None:
+        self.paths: tuple[str, ...] = tuple(paths)
+        shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
+        super().__init__(f"what is in no commit would be overwritten at {shown}; nothing was changed; {remedy}")
+
+
+class ApplyPending(AexpError, RuntimeError):
+    """The apply or undo of the experiment `name` has not ended: it is under way, or its process died in the middle."""
+
+    def __init__(self, name: str, *, alive: bool) -> None:
+        self.name = name
+        self.alive = alive
+        state, remedy = (
+            ("is under way in another process or thread", "try again when it has ended")
+            if alive
+            else ("was cut off in the middle", "`await repository.undo_apply()` brings back what was there before")
+        )
+        super().__init__(f"an apply{f' of {name!r}' if name else ''} {state}; {remedy}")
+
+
+class NothingApplied(AexpError, LookupError):
+    """No experiment was applied to the work tree at `path` that could be undone."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"nothing was applied to {path} that is not undone already; an apply is kept for 15 days")
 
 
 class UnsafePath(AexpError, ValueError):

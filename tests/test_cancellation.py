@@ -1,7 +1,8 @@
 """The whole story, cancelled at every suspension point: done or not done, never half, and nothing left over."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import aexp
 
 Cancel = Callable[["asyncio.Task[Any]"], None]
+Story = Callable[[Path, list[int]], Coroutine[Any, Any, None]]
 POINTS = 8
 
 
@@ -60,7 +62,29 @@ async def live(path: Path, flushed: list[int]) -> None:
         await repository.history("story")
 
 
-async def natively(path: Path, number: int, flushed: list[int], *, twice: bool) -> bool:
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have these variables in our own environment, as a program has that an experiment started."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
+async def programs(path: Path, flushed: list[int]) -> None:
+    """A life with programs: two that are run, one that joins, and outs."""
+    async with aexp.Repository(path) as repository, repository.experiment("story", outs=["train.py"]) as experiment:
+        await experiment.run("echo hello; echo oops >&2", isolated=False, grace=0.1)
+        with environment(experiment.variables()):
+            async with aexp.init(tags=["joined"]) as joined:
+                for step in range(POINTS):
+                    await joined.log_metric("loss", float(step), step)
+                await joined.flush()
+                flushed.append(POINTS)
+        await experiment.run(["true"], isolated=False, output="inherit")
+
+
+async def natively(story: Story, path: Path, number: int, flushed: list[int], *, twice: bool) -> bool:
     """Live in a task that is cancelled at the point; say whether there was such a point."""
 
     def cancel() -> None:
@@ -68,7 +92,7 @@ async def natively(path: Path, number: int, flushed: list[int], *, twice: bool) 
         if twice:
             asyncio.get_running_loop().call_later(0.0005, task.cancel)
 
-    at = CancelAt(live(path, flushed), number, cancel)
+    at = CancelAt(story(path, flushed), number, cancel)
 
     async def run() -> None:
         await at
@@ -79,20 +103,20 @@ async def natively(path: Path, number: int, flushed: list[int], *, twice: bool) 
     return at.reached
 
 
-async def by_scope(path: Path, number: int, flushed: list[int]) -> bool:
+async def by_scope(story: Story, path: Path, number: int, flushed: list[int]) -> bool:
     """Live in a scope of anyio that is cancelled at the point; say whether there was such a point."""
     with anyio.CancelScope() as scope:
-        at = CancelAt(live(path, flushed), number, scope.cancel)
+        at = CancelAt(story(path, flushed), number, scope.cancel)
         await at
     return at.reached
 
 
-async def by_timeout(path: Path, number: int, flushed: list[int]) -> bool:
+async def by_timeout(story: Story, path: Path, number: int, flushed: list[int]) -> bool:
     """Live under an `asyncio.timeout` that runs out at the point; say whether there was such a point."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(None) as limit:
-            at = CancelAt(live(path, flushed), number, lambda: limit.reschedule(loop.time()))
+            at = CancelAt(story(path, flushed), number, lambda: limit.reschedule(loop.time()))
             await at
     except TimeoutError:
         pass
@@ -116,17 +140,18 @@ async def check(path: Path, flushed: list[int], git: Callable[..., str]) -> None
     assert git("status", "--porcelain", cwd=path) == ""
 
 
-WAYS: dict[str, Callable[[Path, int, list[int]], Awaitable[bool]]] = {
-    "native": lambda path, number, flushed: natively(path, number, flushed, twice=False),
-    "twice": lambda path, number, flushed: natively(path, number, flushed, twice=True),
+WAYS: dict[str, Callable[[Story, Path, int, list[int]], Awaitable[bool]]] = {
+    "native": lambda story, path, number, flushed: natively(story, path, number, flushed, twice=False),
+    "twice": lambda story, path, number, flushed: natively(story, path, number, flushed, twice=True),
     "scope": by_scope,
     "timeout": by_timeout,
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("story", [live, programs])
 async def test_a_cancellation_anywhere_leaves_nothing_half_done(
-    way: str, template: Path, tmp_path: Path, git: Callable[..., str], fsck: Callable[[Path], None]
+    story: Story, way: str, template: Path, tmp_path: Path, git: Callable[..., str], fsck: Callable[[Path], None]
 ) -> None:
     """Cancelled at any suspension point, the story leaves no lock or temporary file, and loses nothing flushed."""
     number, reached = 0, True
@@ -135,7 +160,7 @@ async def test_a_cancellation_anywhere_leaves_nothing_half_done(
         path = tmp_path / f"{number}"
         git("clone", "--quiet", "--no-hardlinks", template, path, cwd=tmp_path)
         flushed: list[int] = []
-        reached = await WAYS[way](path, number, flushed)
+        reached = await WAYS[way](story, path, number, flushed)
         await check(path, flushed, git)
         if number % 5 == 0:
             fsck(path)

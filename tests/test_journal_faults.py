@@ -229,6 +229,28 @@ async def test_a_sync_that_fails_between_two_files_loses_nothing(run: Run, repo_
     assert await recovered(repo_path) == list(range(300))
 
 
+def test_others_read_on_when_a_sync_fails(run: Run, repo_path: Path) -> None:
+    """Who reads the journal meanwhile misses nothing when a sync fails, and the file loses pages that were read before."""
+    body = """
+    async with aexp.Repository(repo) as other:
+        mark_synced()
+        await log(1, 200)
+        await asyncio.sleep(0.2)
+        seen = (await other.history("it", "loss"))["loss"]
+        ask("sync-fails")
+        await experiment.flush(timeout=5)
+        await log(200, 400)
+        await experiment.flush(timeout=5)
+        again = (await other.history("it", "loss"))["loss"]
+        assert list(seen.steps) == list(range(200)), seen
+        assert list(again.steps) == list(range(400)), again
+        assert (await other.running())[0].points == 400
+    """
+
+    assert steps(run(body, "write_interval=0.0, sync_interval=60")) == list(range(400))
+    assert segments(repo_path) == 2
+
+
 def test_a_broken_disk_is_told_and_mended(run: Run) -> None:
     """A disk that refuses every write makes `flush()` raise `JournalFailed`; once it is mended, everything is written."""
     body = """

@@ -133,6 +133,7 @@ class Oracle:
 
         assert after.about("again") == [[[], []]], "a second recovery found something"
         assert sorted(ref.rpartition("/")[2] for ref in refs) == sorted(records)
+        assert set(records) <= {"one", "two"}, "an experiment came back as several"
         assert len({id for _, id, *_ in records.values()}) == len(records), "one experiment has two records"
         for name, count in said.last("F").items():
             self.check_points(name, count, records, said)
@@ -249,6 +250,26 @@ def test_a_kill_while_recovering_changes_nothing(edited: Path, killer: Path, ora
     Sweep("recover", edited, killer, oracle, tuple(told.lines))(every)
 
 
+@STEPS
+def test_a_kill_while_a_program_is_taken_in_loses_nothing(
+    repo_path: Path, killer: Path, oracle: Oracle, every: int
+) -> None:
+    """Wherever a process is killed whose experiment another program joined: one experiment comes back, with all points."""
+    Sweep("join", repo_path, killer, oracle)(every)
+
+
+@STEPS
+@pytest.mark.parametrize("story", ["recover", "resume"])
+def test_a_kill_while_a_dead_experiment_is_put_together(
+    repo_path: Path, killer: Path, oracle: Oracle, story: str, every: int
+) -> None:
+    """Recovery and resumption of an experiment with the points of a program that joined it may be killed, too."""
+    with teller(killer) as tell:
+        told = tell("crash_joined", repo_path)
+    assert told.last("F") == {"one": 12}
+    Sweep(story, repo_path, killer, oracle, tuple(told.lines))(every)
+
+
 @pytest.mark.slow
 def test_a_kill_while_recovering_from_any_kill(edited: Path, killer: Path, oracle: Oracle, tmp_path: Path) -> None:
     """Wherever saving was killed, recovery may be killed, too."""
@@ -299,3 +320,112 @@ def test_the_lock_of_a_living_process_is_respected(repo_path: Path, killer: Path
     ((name, _),) = told[0].about("S")
     assert name == "two"
     assert [kind for kind, _ in later.about("E")] == ["NameTaken"]
+
+
+# ---- the work tree ----
+
+
+def work_tree(path: Path) -> dict[str, tuple[int, bytes]]:
+    """All that is in a work tree but the Git directory: mode, and content or target."""
+    found: dict[str, tuple[int, bytes]] = {}
+    for each in sorted(path.rglob("*")):
+        name = str(each.relative_to(path))
+        if name.partition("/")[0] != ".git":
+            mode = each.lstat().st_mode
+            content = (
+                os.fsencode(os.readlink(each)) if each.is_symlink() else b"" if each.is_dir() else each.read_bytes()
+            )
+            found[name] = (mode, content)
+    return found
+
+
+@pytest.fixture
+def dirty(repo_path: Path, killer: Path, git: Callable[..., str]) -> Path:
+    """A repository with an experiment in which files, links and folders took each other's places, and a dirty work tree."""
+    (repo_path / "gone").mkdir()
+    (repo_path / "gone" / "deep").write_text("tracked\n")
+    (repo_path / "file").write_text("becomes a folder\n")
+    (repo_path / "link").symlink_to("train.py")
+    git("add", ".", cwd=repo_path)
+    git("commit", "--quiet", "--message=more", cwd=repo_path)
+    shutil.rmtree(repo_path / "gone")
+    (repo_path / "file").unlink()
+    (repo_path / "file").mkdir()
+    (repo_path / "file" / "in").write_text("new\n")
+    (repo_path / "link").unlink()
+    (repo_path / "link").symlink_to("params.yaml")
+    (repo_path / "train.py").write_text("lr = 0.2\n")
+    (repo_path / "folder").write_text("new\n")
+    git("add", ".", cwd=repo_path)
+    tree = git("write-tree", cwd=repo_path)
+    rev = git("commit-tree", tree, "-p", "HEAD", "-m", "one", cwd=repo_path)
+    head = git("rev-parse", "HEAD", cwd=repo_path)
+    git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/one", rev, cwd=repo_path)
+    git("reset", "--quiet", "--hard", cwd=repo_path)
+    git("clean", "-qfdx", cwd=repo_path)
+    (repo_path / "train.py").write_text("mine, in no commit\n")
+    (repo_path / "folder").mkdir(mode=0o750)
+    (repo_path / "folder" / "untracked").write_text("mine, too\n")
+    (repo_path / "folder" / "empty").mkdir()
+    return repo_path
+
+
+def sweep(
+    story: str,
+    template: Path,
+    killer: Path,
+    before: dict[str, tuple[int, bytes]],
+    every: int,
+    check: Callable[..., None],
+) -> int:
+    """Tell *story* in copies of *template*, kill it at every *every*-th file operation, check, undo; count the kills."""
+    died, at = 0, 1
+    with teller(killer) as tell:
+        while True:
+            for half in (0, 1):
+                path = copy_of(template, template.parent / f"{story}-{at}-{half}")
+                told = tell(story, path, below="", at=at, half=half)
+                check(path, told, tell)
+                undone = tell("undo", path)
+                assert undone.about("U") or undone.about("nothing"), (at, half, undone)
+                assert work_tree(path) == before, (at, half)
+                assert tell("undo", path).about("nothing")
+                assert [each.name for each in (path / ".git/aexp/applied").iterdir()] == ["lock"], (at, half)
+                died += told.code != 0
+                shutil.rmtree(path)
+            if told.code == 0:
+                return died
+            at += every
+
+
+@STEPS
+def test_a_kill_while_applying_loses_nothing(dirty: Path, killer: Path, git: Callable[..., str], every: int) -> None:
+    """Killed at any file operation of an apply with force, undo restores every byte; another apply says what to do first."""
+    before = work_tree(dirty)
+    goal = {"train.py": b"lr = 0.2\n", "folder": b"new\n", "file/in": b"new\n", "link": b"params.yaml"}
+
+    def check(path: Path, told: Told, tell: Teller) -> None:
+        now = work_tree(path)
+        if told.about("A"):
+            assert goal.items() <= {name: content for name, (_, content) in now.items()}.items()
+        other = copy_of(path, path.parent / "again")
+        tried = tell("again", other)
+        ((word, *rest),) = [tuple(line) for line in tried.lines if line[0] in "AE"]
+        if word == "A":
+            assert goal.items() <= {name: content for name, (_, content) in work_tree(other).items()}.items()
+        else:
+            assert rest[0] == "ApplyPending"
+            assert "undo_apply()" in rest[1]
+        shutil.rmtree(other)
+
+    assert sweep("apply", dirty, killer, before, every, check) > 20 / every
+
+
+@STEPS
+def test_a_kill_while_undoing_loses_nothing(dirty: Path, killer: Path, every: int) -> None:
+    """Killed at any file operation of an undo, another undo finishes it."""
+    before = work_tree(dirty)
+    with teller(killer) as tell:
+        assert tell("apply", dirty).about("A")
+    assert work_tree(dirty) != before
+    assert sweep("undo", dirty, killer, before, every, lambda *_: None) > 20 / every

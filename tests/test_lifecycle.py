@@ -16,6 +16,7 @@ NEXT = {
     Action.INIT: {State.UNINITIALIZED: State.ACTIVE},
     Action.SET_PARAMS: {State.ACTIVE: State.ACTIVE},
     Action.LOG: {State.ACTIVE: State.ACTIVE},
+    Action.RUN: {State.ACTIVE: State.ACTIVE},
     Action.DESCRIBE: {State.ACTIVE: State.ACTIVE, State.COMPLETED: State.COMPLETED},
     Action.FLUSH: {
         State.ACTIVE: State.ACTIVE,
@@ -61,6 +62,7 @@ CALLS: dict[str, tuple[Action, Call]] = {
     "log_file": (Action.LOG, lambda each: each.log_file("notes.txt", "it works\n")),
     "next_step": (Action.LOG, _next_step),
     "step": (Action.LOG, _set_step),
+    "run": (Action.RUN, lambda each: each.run("true", isolated=False)),
     "set_tags": (Action.DESCRIBE, lambda each: each.set_tags("good")),
     "set_message": (Action.DESCRIBE, lambda each: each.set_message("a better one")),
     "flush": (Action.FLUSH, lambda each: each.flush()),
@@ -156,7 +158,7 @@ async def test_what_was_refused_is_not_saved(repository: aexp.Repository) -> Non
     """What is logged, set or put after `complete()` is refused, and nothing of it is in the saved experiment."""
     experiment = await in_state(repository, State.COMPLETED)
     for name, (action, act) in CALLS.items():
-        if action in (Action.LOG, Action.SET_PARAMS, Action.CHECKPOINT, Action.COMPLETE, Action.INIT):
+        if action in (Action.LOG, Action.RUN, Action.SET_PARAMS, Action.CHECKPOINT, Action.COMPLETE, Action.INIT):
             with pytest.raises(aexp.InvalidTransition):
                 await act(experiment)
             assert experiment.state is State.COMPLETED, name

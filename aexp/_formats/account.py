@@ -1,6 +1,6 @@
 """The account of one experiment, as its journal tells it: everything but its points and files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
@@ -36,6 +36,12 @@ class Account:
     force: bool = False
     complete: bool = True
     """False while the points of a resumed experiment are still being copied into this session."""
+    joins: str = ""
+    """The id of the experiment that it is a part of: a program that joined; else empty."""
+    joined: tuple[str, ...] = ()
+    """The sessions of the programs that joined it, and whose points and files are its own now."""
+    outs: tuple[str, ...] = ()
+    """Paths that are still to be taken from the work tree."""
     fate: str = ""
     """Empty while it is open; else the kind of the record that ended it: saved, kept, discarded or moved."""
 
@@ -70,6 +76,9 @@ def begin(account: Account) -> list[Any]:
             "checkpoints": account.checkpoints,
             "force": account.force,
             "complete": account.complete,
+            "joins": account.joins,
+            "joined": account.joined,
+            "outs": account.outs,
         },
     ]
 
@@ -86,6 +95,8 @@ def begun(payload: list[Any]) -> Account:
         status=Status(told.pop("status")),
         error=failure_from_json(told.pop("error")),
         checkpoints=tuple(told.pop("checkpoints")),
+        joined=tuple(told.pop("joined", ())),
+        outs=tuple(told.pop("outs", ())),
         **told,
     )
 
@@ -109,6 +120,10 @@ def told(account: Account, kind: str, payload: list[Any]) -> Account:
             ended=end["ended"],
             duration=end["duration"],
         )
+    if kind == Kind.JOINED:
+        return evolve(account, joined=(*account.joined, payload[1]))
+    if kind == Kind.OUTS:
+        return without(account, payload[2], outs=tuple(payload[1]))
     if kind == Kind.RESUMED:
         return evolve(account, complete=True)
     if kind == Kind.SAVED and not payload[2]:
@@ -116,6 +131,12 @@ def told(account: Account, kind: str, payload: list[Any]) -> Account:
     if kind in FATES:
         return evolve(account, fate=kind)
     return account
+
+
+def without(account: Account, skipped: Iterable[Sequence[str]], *, outs: tuple[str, ...]) -> Account:
+    """Return *account* with *outs* still to be taken, and with *skipped*, (path, reason) each, told as left out."""
+    left = tuple(Skipped(path, reason) for path, reason in skipped)
+    return evolve(account, outs=outs, code=evolve(account.code, skipped=(*account.code.skipped, *left)))
 
 
 def code_to_json(code: Code) -> dict[str, Any]:

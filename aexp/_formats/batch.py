@@ -29,6 +29,8 @@ class Stream:
     extents: Extents = field(factory=Extents)
     files: frozenset[str] = frozenset()
     """The paths of its files."""
+    joined: int = 0
+    """How many bytes programs that joined have in their journals."""
 
 
 @define(eq=False)

@@ -191,6 +191,30 @@ def record(
     )
 
 
+def part_record(account: Account, last: Mapping[str, Number], folder: str) -> Record:
+    """Return the record of a part of an experiment, before that is saved: it has no rev."""
+    params_by_file = {f"{folder}/{PARAMS}": account.params}
+    metrics = dict(last) if "step" in last else {**last, "step": account.step}
+    return Record(
+        name=account.name,
+        id=account.joins,
+        rev="",
+        ref=account.ref,
+        baseline=account.baseline,
+        status=account.status,
+        error=account.error,
+        tags=account.tags,
+        message=account.message,
+        created=moment(account.created),
+        ended=None if account.ended is None else moment(account.ended),
+        duration=account.duration,
+        params=account.params,
+        params_by_file=params_by_file,
+        metrics=metrics,
+        metrics_by_file={f"{folder}/{METRICS}": nested(metrics)},
+    )
+
+
 def foreign_record(rev: str, ref: str, commit: Commit, others: Others) -> Record:
     """Return the record of a commit that aexp did not make, from the files that its dvc.yaml files name."""
     baseline, name = parse_experiment_ref(ref) or ("", ref)

@@ -24,6 +24,13 @@ class Kind(StrEnum):
     POINTS = "points"
     STEP = "step"
     FILE = "file"
+    """Path, content in base 85 (None: what stands there is taken away), and True when it is executable."""
+    LOG = "log"
+    """Path, and what is added to the end of the file there."""
+    JOINED = "joined"
+    """Session, number and extents of a program that joined: its points and files stand here, in the session's folder."""
+    OUTS = "outs"
+    """The outs that are still to be taken, and what was left out, with the reasons."""
     TAGS = "tags"
     MESSAGE = "message"
     END = "end"
@@ -33,6 +40,10 @@ class Kind(StrEnum):
     DISCARDED = "discarded"
     RESUMED = "resumed"
     MOVED = "moved"
+
+
+CONTENT: Final = frozenset({Kind.POINTS, Kind.FILE, Kind.LOG, Kind.JOINED})
+"""What an experiment's extents lead to."""
 
 
 class Line(NamedTuple):
@@ -105,12 +116,13 @@ class Reader:
         """Segment and offset where the first record is missing, when all segments are read."""
         return self._lost or (self._gap if self._beyond > self.sequence else None)
 
-    def read(self, segment: int, lines: Iterable[bytes], later: int | None = None) -> Iterator[Line]:
+    def read(self, segment: int, lines: Iterable[bytes], later: int | None = None, offset: int = 0) -> Iterator[Line]:
         """Yield the good records of *segment* that were not read before, up to the first gap; salvage goes on after it.
 
         All records after *later* stand again in segments that follow; salvage must know that, to leave them to those.
+        The first of *lines* stands at *offset*.
         """
-        start, offset = seed(self.session, segment), 0
+        start = seed(self.session, segment)
         for line in lines:
             place, offset = (segment, offset), offset + len(line)
             record = decode_line(line, start)

@@ -3,12 +3,13 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import InvalidParams
 from .plain import DEPTH, plain
+from .python import load_python
 from .yaml import dump_yaml, load_yaml
 
 __all__ = ["dump_params", "from_json", "load_params", "merge", "plain", "to_json"]
@@ -38,7 +39,7 @@ def dump_params(params: Mapping[str, Any]) -> bytes:
 
 
 def load_params(content: bytes, file: str, *, limit: int = SIZE) -> dict[str, Any]:
-    """The plain parameters in a file: JSON or TOML by the suffix of its name, YAML 1.2 otherwise.
+    """The plain parameters in a file: JSON, TOML or Python by the suffix of its name, YAML 1.2 otherwise.
 
     Dates become ISO 8601 strings; JSON may hold NaN and Infinity, as Python writes them; empty YAML holds nothing.
     Raises `InvalidParams` with the name of the file, and the line where it is known, for anything that cannot be
@@ -46,16 +47,28 @@ def load_params(content: bytes, file: str, *, limit: int = SIZE) -> dict[str, An
     """
     if len(content) > limit:
         raise InvalidParams(f"{len(content):,} bytes are more than the limit of {limit:,}", file=file)
-    text = _decoded(content, file)
-    reader = _READERS.get(PurePosixPath(file).suffix.lower(), load_yaml)
+    text = decoded(content, file)
     try:
-        values = reader(text)
-        return {} if values is None and reader is load_yaml else plain(values)
+        values = load_text(text, file)
+        return {} if values is None and _reader(file) is load_yaml else plain(values)
     except InvalidParams as error:
         raise InvalidParams(error.reason, file=file, line=error.line) from error.__cause__
 
 
-def _decoded(content: bytes, file: str) -> str:
+def load_text(text: str, file: str) -> object:
+    """Return the values in a file as its own reader gives them: with dates, and what YAML's aliases share still shared.
+
+    Raises `InvalidParams` without the name of the file.
+    """
+    return _reader(file)(text)
+
+
+def _reader(file: str) -> Callable[[str], object]:
+    return _READERS.get(PurePosixPath(file).suffix.lower(), load_yaml)
+
+
+def decoded(content: bytes, file: str) -> str:
+    """Return the text of a parameter file; raise `InvalidParams` for anything but UTF-8."""
     try:
         return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -104,7 +117,7 @@ def _load_toml(text: str) -> object:
         raise InvalidParams(f"not usable as TOML: {error}", line=int(found[1]) if found else None) from error
 
 
-_READERS = {".json": _load_json, ".toml": _load_toml}
+_READERS = {".json": _load_json, ".toml": _load_toml, ".py": load_python}
 
 
 def to_json(params: object) -> Any:

@@ -60,37 +60,46 @@ def dump_yaml(value: object) -> bytes:
     return stream.getvalue().encode()
 
 
+def dump_flow(value: object) -> str:
+    """Return a plain value as YAML on one line, as `{a: 1, b: [x, y]}`; floats that are not finite as `.nan`, `.inf`."""
+    stream = io.StringIO()
+    emitter = _Emitter(stream, width=1 << 62, allow_unicode=True)
+    for event in _document([value], flow=True):  # in a list, because a word alone would be followed by `...`
+        emitter.emit(event)
+    return stream.getvalue().removesuffix("\n")[1:-1]
+
+
 class _Emitter(Emitter):
     """ruamel's emitter without the `YAML` object around it, which costs half as much again and lists a folder."""
 
     use_version = None  # what the emitter would otherwise ask its serializer for
 
 
-def _document(value: object) -> Iterator[Event]:
+def _document(value: object, *, flow: bool = False) -> Iterator[Event]:
     yield StreamStartEvent()
     yield DocumentStartEvent(explicit=False)
-    yield from _node(value)
+    yield from _node(value, flow)
     yield DocumentEndEvent(explicit=False)
     yield StreamEndEvent()
 
 
-def _node(value: object) -> Iterator[Event]:
+def _node(value: object, flow: bool) -> Iterator[Event]:
     """The events of one value; an alias is never among them."""
     if isinstance(value, dict):
-        yield MappingStartEvent(None, None, True, flow_style=not value)
+        yield MappingStartEvent(None, None, True, flow_style=flow or not value)
         for key, item in value.items():
-            yield _scalar(key, quoted=_needs_quotes(key))
-            yield from _node(item)
+            yield from _node(key, True)
+            yield from _node(item, flow)
         yield MappingEndEvent()
     elif isinstance(value, list):
-        yield SequenceStartEvent(None, None, True, flow_style=not value)
+        yield SequenceStartEvent(None, None, True, flow_style=flow or not value)
         for item in value:
-            yield from _node(item)
+            yield from _node(item, flow)
         yield SequenceEndEvent()
     elif isinstance(value, str):
         yield _scalar(value, quoted=_needs_quotes(value))
     elif isinstance(value, float) and not math.isfinite(value):
-        yield _scalar(repr(value), quoted=True)
+        yield _scalar(f".{value!r}".replace(".-", "-.") if flow else repr(value), quoted=not flow)
     else:
         yield _scalar(_number_or_word(value), quoted=False)
 

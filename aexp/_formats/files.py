@@ -1,0 +1,42 @@
+"""The files of an experiment on their way through the journal, and put together from its records."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from attrs import define, field
+
+from .gitobjects import EXECUTABLE, FILE
+from .journal import Kind
+
+SLICE: Final = 2**16
+"""Bytes encoded at a time, about 5 ms: a multiple of 4, so that the slices join into one text."""
+
+
+def encoded(content: bytes) -> Iterator[str]:
+    """Yield *content* in base 85, as JSON can hold it, in slices."""
+    for begin in range(0, len(content), SLICE):
+        yield base64.b85encode(content[begin : begin + SLICE]).decode()
+
+
+@define(eq=False)
+class Files:
+    """What a commit gets besides the files that aexp itself writes; the last that was said of a path counts."""
+
+    _found: dict[str, tuple[int, bytes | None]] = field(factory=dict)
+
+    def add(self, kind: str, payload: Sequence[Any]) -> None:
+        """Learn from a record of the kinds `FILE` and `LOG`."""
+        path, text = payload[1], payload[2]
+        content = None if text is None else base64.b85decode(text)
+        if kind == Kind.LOG:
+            content = (self._found.get(path, (FILE, None))[1] or b"") + (content or b"")
+        self._found[path] = (EXECUTABLE if payload[3:] == [True] else FILE, content)
+
+    def __iter__(self) -> Iterator[tuple[str, int, bytes | None]]:
+        """Yield (path, mode, content) of each; without content, what stands there is taken away."""
+        return ((path, mode, content) for path, (mode, content) in self._found.items())
+
+    def are_within(self, folder: str) -> bool:
+        """Say whether all of them lie in *folder*."""
+        return all(path.startswith(f"{folder}/") for path in self._found)

@@ -1,0 +1,64 @@
+"""What a program prints, kept within bounds: the head and the tail of its log, and the last of each stream."""
+
+from typing import Final
+
+HEAD: Final = 512 * 2**10
+"""Bytes of a log that are kept from its beginning."""
+TAIL: Final = 512 * 2**10
+"""Bytes of a log that are kept from its end."""
+LAST: Final = 64 * 2**10
+"""Bytes of each stream that a `CompletedProcess` holds."""
+
+
+class Tail:
+    """The last *most* bytes of what is added, in memory of twice that."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept = bytearray()
+        self.total = 0
+        """How many bytes were added."""
+
+    def add(self, data: bytes) -> None:
+        """Add *data*."""
+        self.total += len(data)
+        self._kept += data[-self._most :]
+        if len(self._kept) > 2 * self._most:
+            del self._kept[: -self._most]
+
+    def content(self) -> bytes:
+        """Return the last bytes added."""
+        return bytes(self._kept[-self._most :])
+
+
+class Log:
+    """The log of one program: its head goes out while it works, what is kept of the rest when it has ended."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._room = HEAD
+        self._tail = Tail(TAIL)
+
+    def add(self, data: bytes) -> None:
+        """Add *data*."""
+        self._head += data[: self._room]
+        rest = data[self._room :]
+        self._room -= len(data) - len(rest)
+        if rest:
+            self._tail.add(rest)
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes of the head have not been taken."""
+        return len(self._head)
+
+    def take(self) -> bytes:
+        """Return what came of the head since the last call."""
+        taken, self._head = bytes(self._head), bytearray()
+        return taken
+
+    def rest(self) -> bytes:
+        """Return what follows the head: how much is left out, and the tail."""
+        tail = self._tail.content()
+        left_out = self._tail.total - len(tail)
+        return (f"\n[aexp: {left_out} bytes are left out here]\n".encode() if left_out else b"") + tail

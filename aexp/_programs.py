@@ -1,0 +1,319 @@
+"""The door for programs that are not Git: one is started, read and ended here, by the thread that attends to it.
+
+Whatever it prints takes bounded memory, whatever it leaves behind does not keep us, and stopping it stops all that it
+started and that stayed in its process group.
+"""
+
+import errno
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from select import PIPE_BUF
+from typing import IO, Final
+
+from attrs import frozen
+
+from ._files import read, translated
+from ._formats.printed import LAST, Log, Tail
+from ._terminal import Terminal
+from ._values import Output
+from .errors import CommandFailed
+
+READ: Final = 64 * 2**10
+"""Bytes read at a time."""
+LINGER: Final = 0.5
+"""Seconds of silence after which the pipes of a program that has ended are left to what it left running."""
+LINGER_MOST: Final = 5.0
+"""Seconds after its end for which such leftovers may go on printing into the log."""
+TELL: Final = 0.25
+"""Seconds that the head of a log may gather before it is handed on."""
+WATCH: Final = 0.05
+"""Seconds between two looks at a program that nothing else tells about."""
+DYING: Final = 5.0
+"""Seconds after SIGKILL that a program which hangs in the kernel is waited for."""
+
+
+@frozen(eq=False)
+class Order:
+    """A program to run: what, where, with which variables, and what becomes of its streams."""
+
+    arguments: tuple[str, ...]
+    folder: str
+    variables: Mapping[str, str]
+    output: Output
+    stdin: bool
+    """Whether it reads our standard input, else /dev/null."""
+    grace: float
+    """Seconds between SIGTERM and SIGKILL."""
+
+
+@frozen(eq=False)
+class Ended:
+    """How a program ended: exit code, or minus the signal that killed it; and the last of what it printed."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Program:
+    """One program; `run` attends to it in the thread that calls it, `stop` may be called from any other."""
+
+    def __init__(self, order: Order, heard: Callable[[bytes], None]) -> None:
+        self._order, self._heard = order, heard
+        self._log, self._said = Log(), {1: Tail(LAST), 2: Tail(LAST)}
+        self._selector = selectors.PollSelector()  # unlike epoll, it takes files, too
+        self._unshown: dict[int, memoryview] = {}
+        self._broken: set[int] = set()
+        self._terminal: Terminal | None = None
+        self._told = self._active = self._ended = 0.0
+        self._stopping: float | None = None
+        self._killed: float | None = None
+        self._wanted = False
+        self._wake_end = self._wake = -1
+        self._waking = threading.Lock()  # so that nothing is written into a descriptor that has become another's
+
+    def stop(self) -> bool:
+        """Ask for its end: SIGTERM to its whole group, SIGKILL after the grace. Returns False: it is not over yet."""
+        self._wanted = True
+        with self._waking, suppress(OSError):  # it has not begun, has ended, or was asked often enough
+            os.write(self._wake, b"!")
+        return False
+
+    def run(self) -> Ended:
+        """Start it, and return when it has ended; raise `CommandFailed` when it cannot be started."""
+        self._wake_end, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        try:
+            process = self._process = self._started()
+            terminal = self._terminal = Terminal.of_ours() if self._order.stdin else None
+            if terminal is not None:
+                terminal.lend(process.pid)
+            try:
+                self._attend(process)
+            finally:
+                if terminal is not None:
+                    terminal.take_back(restore=(process.returncode or 0) < 0)
+            return Ended(process.returncode, self._said[1].content(), self._said[2].content())
+        finally:
+            self._selector.close()
+            with self._waking:
+                os.close(self._wake)
+                self._wake = -1
+            os.close(self._wake_end)
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        order = self._order
+        stream = None if order.output == "inherit" else subprocess.PIPE
+        try:
+            return subprocess.Popen(
+                order.arguments,
+                cwd=order.folder,
+                env=order.variables,
+                stdin=None if order.stdin else subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                process_group=0,
+            )
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC):
+                raise translated(error, order.folder) from error
+            code = 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126  # as shells say it
+            raise CommandFailed(order.arguments, code, f"cannot be started: {error}") from error
+
+    # ---- attending ----
+
+    def _attend(self, process: "subprocess.Popen[bytes]") -> None:
+        self._active = time.monotonic()
+        self._selector.register(self._wake_end, selectors.EVENT_READ, 0)
+        for name, pipe in ((1, process.stdout), (2, process.stderr)):
+            if pipe is not None:
+                self._selector.register(pipe, selectors.EVENT_READ, name)
+        exit = _exit_descriptor(process.pid)
+        if exit is not None:
+            self._selector.register(exit, selectors.EVENT_READ, 0)
+        try:
+            while not self._is_over(process):
+                for key, _ in self._selector.select(self._patience(process, exit)):
+                    self._turn_to(key, exit)
+                self._tell()
+        finally:
+            self._finish(process, exit)
+
+    def _turn_to(self, key: selectors.SelectorKey, exit: int | None) -> None:
+        if key.fd == self._wake_end:
+            os.read(self._wake_end, READ)
+        elif key.fd == exit:
+            self._selector.unregister(exit)  # it stays readable
+        elif key.data in self._unshown and key.fd == key.data:
+            self._show(key.data)
+        else:
+            self._read(key)
+
+    def _read(self, key: selectors.SelectorKey) -> None:
+        data = os.read(key.fd, READ)
+        if not data:
+            self._selector.unregister(key.fileobj)
+            return
+        self._active = time.monotonic()
+        self._log.add(data)
+        self._said[key.data].add(data)
+        if self._order.output == "show" and key.data not in self._broken:
+            self._unshown[key.data] = memoryview(data)
+            self._selector.unregister(key.fileobj)  # nothing more is read of it before this is shown
+            try:
+                self._selector.register(key.data, selectors.EVENT_WRITE, key.data)
+            except (OSError, ValueError):
+                self._give_up(key.data)
+
+    def _show(self, stream: int) -> None:
+        """Write a piece that does not block, to our own stream; a reader that went away is not written to again."""
+        view = self._unshown[stream]
+        try:
+            self._unshown[stream] = view = view[os.write(stream, view[:PIPE_BUF]) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._broken.add(stream)
+            view = view[:0]
+        self._active = time.monotonic()
+        if not view:
+            self._selector.unregister(stream)
+            self._give_up(stream)
+
+    def _give_up(self, stream: int) -> None:
+        """Read the stream of the program again."""
+        self._unshown.pop(stream, None)
+        pipe = self._process.stdout if stream == 1 else self._process.stderr
+        assert pipe is not None
+        self._selector.register(pipe, selectors.EVENT_READ, stream)
+
+    def _tell(self) -> None:
+        """Hand on what has gathered of the log's head."""
+        now = time.monotonic()
+        if self._log.waiting and (now > self._told + TELL or self._log.waiting >= READ):
+            self._told = now
+            self._heard(self._log.take())
+
+    def _patience(self, process: "subprocess.Popen[bytes]", exit: int | None) -> float | None:
+        if self._wanted or self._ended or exit is None or self._terminal is not None:
+            return WATCH
+        return TELL if self._log.waiting else None
+
+    # ---- its end ----
+
+    def _is_over(self, process: "subprocess.Popen[bytes]") -> bool:
+        now = time.monotonic()
+        if not self._ended and self._has_ended(process):
+            self._ended = self._active = now
+        if self._wanted:
+            return self._is_stopped(process, now)
+        if not self._ended:
+            return False
+        if self._unshown:
+            return False  # our own reader is slow, and shall have it all
+        silent = now > self._active + LINGER or now > self._ended + LINGER_MOST
+        return silent or not self._is_heard()
+
+    def _is_heard(self) -> bool:
+        return any(key.data and key.fd != key.data for key in self._selector.get_map().values())
+
+    def _has_ended(self, process: "subprocess.Popen[bytes]") -> bool:
+        try:
+            pid, status = os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED)
+        except ChildProcessError:  # the program ignores SIGCHLD, or somebody else reaped it
+            process.returncode = process.returncode or 0
+            return True
+        if not pid:
+            return False
+        if os.WIFSTOPPED(status):
+            if self._terminal is not None:
+                self._terminal.suspend(process.pid)
+            return False
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return True
+
+    def _is_stopped(self, process: "subprocess.Popen[bytes]", now: float) -> bool:
+        """Send what is due to the group; say whether it is gone, or will not go."""
+        if self._stopping is None:
+            self._stopping = now + self._order.grace
+            _signal(process.pid, signal.SIGTERM)
+            _signal(process.pid, signal.SIGCONT)  # one that is stopped does not hear it before
+        if self._ended and not _lives(process.pid):
+            return True
+        if self._killed is None and now > self._stopping:
+            self._killed = now
+            _signal(process.pid, signal.SIGKILL)
+        if self._killed is None:
+            return False
+        if now > self._killed + DYING and not self._ended:
+            process.returncode = -signal.SIGKILL  # it hangs in the kernel, and will end when that lets it
+            return True
+        return bool(self._ended)
+
+    def _finish(self, process: "subprocess.Popen[bytes]", exit: int | None) -> None:
+        if process.returncode is None:  # something went wrong here: nobody attends to it any more
+            _signal(process.pid, signal.SIGKILL)
+            process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                self._drain(pipe)
+        if exit is not None:
+            os.close(exit)
+        for piece in (self._log.take(), self._log.rest()):
+            if piece:
+                self._heard(piece)
+
+    def _drain(self, pipe: IO[bytes]) -> None:
+        """Keep for the log what lies in a pipe when the program is gone, and close it."""
+        os.set_blocking(pipe.fileno(), False)
+        with suppress(BlockingIOError):
+            for _ in range(16):  # a pipe holds that much at most; who still writes is not followed
+                data = os.read(pipe.fileno(), READ)
+                if not data:
+                    break
+                self._log.add(data)
+                self._said[1 if pipe is self._process.stdout else 2].add(data)
+        pipe.close()
+
+
+def _signal(group: int, number: int) -> bool:
+    """Send a signal to a process group; say whether there is one."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user; on macOS also: only a zombie is left
+        return number == 0
+    return True
+
+
+def _lives(group: int) -> bool:
+    """Say whether a process of the group is alive; a zombie, which waits for a slow init to reap it, is not."""
+    if not _signal(group, 0):
+        return False
+    seen = False
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+        if name.isdigit():
+            with suppress(OSError, ValueError):
+                state, _, found = read(f"/proc/{name}/stat").rpartition(b")")[2].split()[:3]
+                seen = True
+                if int(found) == group and state not in (b"Z", b"X"):
+                    return True
+    return not seen  # no such file system here: it was only asked whether there is one
+
+
+def _exit_descriptor(pid: int) -> int | None:
+    """Return a descriptor that is readable when the process has ended, where the system has such."""
+    opened = getattr(os, "pidfd_open", None)
+    if opened is None:
+        return None
+    with suppress(OSError):
+        found: int = opened(pid)
+        return found
+    return None

@@ -1,0 +1,222 @@
+"""Programs that run as a part of an experiment: what they print, what they log, what they leave behind."""
+
+import asyncio
+import os
+import signal
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, Literal
+
+from attrs import evolve
+
+from . import _joining, _outs
+from ._description import Description
+from ._desk import rendered
+from ._formats.account import without
+from ._formats.files import encoded
+from ._formats.journal import Kind
+from ._lifecycle import Action, State, after
+from ._programs import Ended, Order, Program
+from ._values import CompletedProcess, Output, StrPath
+from ._ways import Join, dvc_variables, variables
+from ._workers import attended, finished, settled
+from .errors import AexpError, CommandFailed
+
+LOG: Final = "log"
+"""The file of the experiment's folder that holds what a program printed: `log.txt`, then `log-2.txt`."""
+WORDS: Final = 200
+"""How much of its last line an error repeats."""
+
+
+class Running(Description):
+    """What an experiment does for the programs it runs, and for those that join it."""
+
+    __slots__ = ("_join", "_joinable")
+
+    _join: Join | None
+    """The experiment of another program that this one joined."""
+    _joinable: bool
+    """Whether programs may have joined."""
+
+    async def run(
+        self,
+        command: str | Sequence[StrPath],
+        *,
+        isolated: bool = True,
+        cwd: StrPath | None = None,
+        env: Mapping[str, str | None] | None = None,
+        check: bool = True,
+        output: Output = "log",
+        stdin: Literal["null", "inherit"] = "null",
+        grace: float = 5.0,
+    ) -> CompletedProcess:
+        """Run a program as a part of the experiment, and wait for its end.
+
+        *command* is a list, which is executed as it is, or a string, which `/bin/sh` reads. With `isolated=False` it
+        runs in *cwd*, by default the current folder; a private checkout, the default, is not built yet and raises
+        `NotImplementedError`. *env* is added to our environment; None takes a variable away.
+
+        What it prints goes into `aexp/log.txt` of the commit: the first and the last 512 KiB. `output="show"` also
+        passes it on to our own streams as it comes (it is a pipe for the program, so `PYTHONUNBUFFERED` is set); `"inherit"` gives it our streams themselves, so that a terminal
+        stays one, and keeps nothing. With `stdin="inherit"` it reads our standard input; if that is the terminal, it
+        has it to itself until it ends, with Ctrl-C and Ctrl-Z, as in a shell.
+
+        A program that calls `aexp.init()` logs into this experiment; what it logged is here when `run` returns. What
+        DVCLive wrote is taken into the commit, too.
+
+        Raises `CommandFailed` when it cannot be started, and, with *check*, when its exit code is not 0. Cancelled, or
+        when the experiment is ended meanwhile, its whole process group gets SIGTERM and, *grace* seconds later, SIGKILL;
+        the cancellation is raised after that.
+        """
+        after(self._state, Action.RUN)
+        if isolated:
+            raise NotImplementedError("private checkouts are not built yet; isolated=False runs it in the work tree")
+        arguments = (
+            ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(os.fspath(each) for each in command)
+        )
+        if not arguments or not all(isinstance(each, str) for each in arguments):
+            raise TypeError(f"a command is a string, or a list of strings and paths, not {command!r}")
+        if output not in ("log", "show", "inherit") or stdin not in ("null", "inherit"):
+            raise ValueError("output is log, show or inherit, and stdin null or inherit")
+        order = Order(
+            arguments, os.fspath(cwd or "."), self._environment(env, output), output, stdin == "inherit", grace
+        )
+        ended = await self._run(order)
+        if check and ended.returncode:
+            raise CommandFailed(arguments, ended.returncode, _told(ended), ended.stderr)
+        return CompletedProcess(arguments, ended.returncode, ended.stdout, ended.stderr)
+
+    def variables(self) -> Mapping[str, str]:
+        """Return the environment variables with which a program that you start yourself joins this experiment.
+
+        What it logged is taken in when the experiment ends, if the program has ended by then.
+        """
+        after(self._state, Action.RUN)
+        self._joinable = True
+        return variables(self._joined())
+
+    def _joined(self) -> Join:
+        account, desk = self._here()
+        return self._join or Join(account.id, account.name, account.baseline, desk.place, desk.session)
+
+    def _environment(self, env: Mapping[str, str | None] | None, output: Output) -> dict[str, str]:
+        inherited = dict(os.environ)
+        ours = {**self.variables(), **dvc_variables(self._joined(), inherited)}
+        unbuffered = {} if output == "inherit" else {"PYTHONUNBUFFERED": "1"}  # a pipe would be told much later
+        wanted: dict[str, str | None] = {**unbuffered, **inherited, **ours, **(env or {})}
+        return {key: value for key, value in wanted.items() if value is not None}
+
+    async def _run(self, order: Order) -> Ended:
+        account, desk = self._here()
+        before = await desk.worker.run(_outs.before, order.folder)
+        after(self._state, Action.RUN)
+        path = self._log_path()
+        stream, number = self._stream, account.number
+
+        def heard(data: bytes) -> None:
+            with suppress(AexpError):  # the journal's failure is told to who logs or saves
+                self._journal.record(Kind.LOG, [number, path, "".join(encoded(data))], stream)
+
+        program = Program(order, heard)
+        task = asyncio.create_task(self._attend(program, before))
+        desk.runs[task] = (number, program)
+        task.add_done_callback(lambda _: desk.runs.pop(task, None))
+        return await finished(task, program.stop)
+
+    def _log_path(self) -> str:
+        account, desk = self._here()
+        name = f"{desk.settings.folder}/{LOG}{f'-{account.id[-8:]}' if self._join else ''}"
+        path, count = f"{name}.txt", 1
+        while path in self._stream.files:
+            count += 1
+            path = f"{name}-{count}.txt"
+        self._stream.files |= {path}
+        return path
+
+    async def _attend(self, program: Program, before: _outs.Before) -> Ended:
+        try:
+            return await attended(program)
+        finally:
+            await self._in_turn(self._take_in(before))
+
+    async def _take_in(self, before: _outs.Before) -> None:
+        """Take what a program has logged and left; nothing once the experiment has ended."""
+        if self._state not in (State.ACTIVE, State.COMPLETED):
+            return
+        await self._gather()
+        paths = await self._here()[1].worker.run(_outs.written, before)
+        await self._take(paths)
+
+    async def _gather(self) -> None:
+        """Take in what programs logged that joined and have ended."""
+        if self._join is not None or not self._joinable:
+            return
+        account, desk = self._here()
+        parts, damaged = await desk.worker.run(_joining.gather, account.id, account.joined)
+        for part in parts:
+            account = evolve(self._here()[0], step=self._step)
+            for kind, payload in _joining.records(account, part):
+                self._journal.record(kind, payload, self._stream if kind is Kind.JOINED else None)
+            self._account = _joining.added(account, part)
+            self._summary.update(part.last)
+            with self._journal.counting:
+                self._step = max(self._step, part.step)
+            self._stream.files |= part.files
+            self._stream.joined += len(part.extents)
+        if parts:
+            self._params_text = await desk.worker.run(rendered, self._here()[0].params)
+            await self._journal.flush()
+        for error in damaged:
+            warnings.warn(f"a program that joined {self._joined().name} is left out: {error}", RuntimeWarning, 2)
+
+    async def _take(self, paths: Sequence[str], *, outs: tuple[str, ...] = ()) -> None:
+        """Take *paths* from the work tree; *outs* are still to be taken after that."""
+        if not paths:
+            return
+        account, desk = self._here()
+        journal, stream = self._journal, self._stream
+
+        def put(*said: Any) -> None:
+            journal.record(Kind.FILE, [account.number, *said], stream)
+
+        def settle() -> None:
+            for written in journal.record_now(Kind.SEGMENT, None):
+                written.result()
+
+        taken = await desk.worker.run(_outs.take, paths, desk.settings.capture_limit, put, settle)
+        stream.files |= set(taken.files)
+        self._journal.record(Kind.OUTS, [account.number, outs, taken.skipped])
+        self._account = without(self._here()[0], taken.skipped, outs=outs)
+
+    async def _take_outs(self) -> None:
+        """Take the outs that the experiment names, once."""
+        await self._take(self._here()[0].outs)
+
+    async def _stop_programs(self) -> None:
+        """Stop the programs that still run for this experiment, and wait until they are gone and what they left is here."""
+        if self._desk is None or self._account is None:
+            return
+        mine = [task for task, (number, _) in self._desk.runs.items() if number == self._account.number]
+        await stop(self._desk.runs, mine)
+
+
+async def stop(
+    runs: "Mapping[asyncio.Task[Ended], tuple[int, Program]]", wanted: "Sequence[asyncio.Task[Ended]]"
+) -> None:
+    """Stop the programs of the tasks *wanted*, and wait until those are done."""
+    for task in wanted:
+        runs[task][1].stop()
+    if wanted:
+        await settled(asyncio.ensure_future(asyncio.wait(wanted)))
+
+
+def _told(ended: Ended) -> str:
+    """Say how a program ended, with its last words."""
+    code = ended.returncode
+    if code < 0:
+        with suppress(ValueError):
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by signal {-code}"
+    lines = ended.stderr.decode(errors="replace").strip().splitlines()
+    return f"ended with exit code {code}" + (f": {lines[-1][:WORDS]}" if lines else "")

@@ -1,0 +1,44 @@
+"""Keeping a repository in shape: sweeping what is left over, and saying what is wrong."""
+
+import os
+import time
+
+from . import _checkup, _leftovers
+from ._access import Access
+from ._findings import Finding, Maintenance, judge
+from ._store import Store, open_store
+from ._workers import Worker
+
+
+class Upkeep(Access):
+    """The part of a `Repository` that looks after what gathers beside the experiments, in a thread for as long as it takes."""
+
+    async def maintain(self) -> Maintenance:
+        """Sweep what dead programs left, remove journals and trash whose time is over, join packs; say what was done.
+
+        Safe at any time, beside working sessions, other processes and the user's own Git. Nothing is recovered or
+        discarded: what was interrupted is reported, and stays. Raises `ReadOnlyRepository`. Cancelled, it ends
+        what it does first.
+        """
+        worker = self._aside()
+        try:
+            return await worker.run(_leftovers.maintain, time.time())
+        finally:
+            await worker.aclose()
+
+    async def diagnose(self) -> list[Finding]:
+        """Look at Git, the repository, the disk and all that aexp keeps here, and say what is well and what is not.
+
+        Changes nothing, and works where nothing can be written.
+        """
+        worker = self._aside()
+        try:
+            return judge(await worker.run(_checkup.look, time.time()))
+        finally:
+            await worker.aclose()
+
+    def _aside(self) -> Worker[Store]:
+        """Return a thread of its own, so that neither saves nor reads wait."""
+        self._usable(self._writer)
+        path, settings, variables = self._path, self._settings, dict(os.environ)
+        return Worker("aexp-upkeep", lambda: open_store(path, settings, variables), path)

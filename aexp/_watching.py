@@ -1,0 +1,134 @@
+"""Watching a repository: what is running now, in this and in other processes, and what happens to it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Final
+
+from . import _board
+from ._access import Access
+from ._board import Board, Row
+from ._desk import Desk
+from ._events import Event, Running
+from ._git import open_handle
+from ._lifecycle import State
+from ._living import Living
+from ._values import Settings, StrPath
+from ._workers import Worker
+from .errors import AexpError, DiskFull, JournalFailed
+
+TICK: Final = 0.15
+"""Seconds between two looks at the journals."""
+SHOW: Final = 1.0
+"""Seconds between two updates of what DVC displays."""
+
+
+class Watching(Access):
+    """The part of a `Repository` that sees experiments while they run, and shows them to DVC."""
+
+    def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
+        super().__init__(path, settings=settings)
+        self._showing: asyncio.Task[None] | None = None
+        self._hidden = asyncio.Event()
+
+    async def running(self) -> list[Running]:
+        """Return every experiment that is open now, of this or of another process, the oldest first.
+
+        What this process has logged is in there. An experiment whose process died is not: `interrupted()` lists it.
+        Writes nothing of its own; raises `DiskFull` or `JournalFailed` when what was logged here cannot be written.
+        """
+        await self._written()
+        await self._catch_up(dead=False)
+        return await self._live(Living.running)
+
+    async def watch(self) -> AsyncGenerator[Event, None]:
+        """Yield what happens to experiments of this and other processes, from now on and for as long as anybody asks.
+
+        First comes what is there: an event of the kind `running` for each open experiment, and `interrupted` for each
+        that a dead process left. Events are late by a quarter of a second at most, a death by a second more; who
+        takes them slowly misses none, but gets what was logged meanwhile as one. Raises `RepositoryClosed` when the
+        repository is closed. Cancelled or closed, it leaves nothing behind.
+        """
+        with suppress(DiskFull, JournalFailed):
+            await self._written()
+        own = await self._live(_another)
+        while (await self._live(_read, own, False))[1]:
+            pass
+        for event in await self._live(_standing, own):
+            yield event
+        while True:
+            events, more = await self._live(_read, own, True)
+            for event in events:
+                yield event
+            if not more:
+                await asyncio.sleep(TICK)
+
+    # ---- inside ----
+
+    def _show(self, desk: Desk) -> None:
+        """Begin to show the experiments of *desk* to DVC, unless that is not wanted."""
+        worker, self._hidden = self._watcher, asyncio.Event()
+        if worker is not None and self._settings.dvc_running is not False:
+            self._showing = asyncio.create_task(_show(worker, self._path, self._settings, desk, self._hidden))
+
+    async def _hide(self) -> None:
+        """Show nothing any more, and wait until nothing of it is left."""
+        self._hidden.set()
+        showing, self._showing = self._showing, None
+        if showing is not None:
+            await asyncio.wait((showing,))
+
+
+async def _show(worker: Worker[Living], path: str, settings: Settings, desk: Desk, hidden: asyncio.Event) -> None:
+    """Keep the board up to date until *hidden*; what goes wrong with it is no concern of who logs."""
+    with suppress(OSError, AexpError):
+        board = await worker.run(_board_at, path, settings.folder, desk.session)
+        if board is None:
+            return
+        most = None if settings.dvc_running else _board.MOST
+        while not hidden.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SHOW):
+                    await hidden.wait()
+            if not hidden.is_set() and (desk.taken or not board.empty):
+                with suppress(OSError, AexpError):  # the disk may be full; it is tried again
+                    await worker.run(_show_rows, board, desk, most)
+        if not board.empty:
+            await worker.run(_clear, board)
+            await asyncio.sleep(_board.SETTLE)
+            await worker.run(_take_down, board)
+
+
+def _board_at(_: Living, path: str, folder: str, session: str) -> Board | None:
+    root = _board.find_root(path, open_handle(path).worktree)
+    return None if root is None else Board(root, folder, session)
+
+
+def _show_rows(_: Living, board: Board, desk: Desk, most: int | None) -> None:
+    board.show(
+        [
+            Row(each.id, each.name, each.baseline, each._params_text, dict(each._summary), each.step)
+            for each in list(desk.taken.values())[:most]
+            if each.state is State.ACTIVE
+        ]
+    )
+
+
+def _clear(_: Living, board: Board) -> None:
+    board.clear()
+
+
+def _take_down(_: Living, board: Board) -> None:
+    board.take_down()
+
+
+def _another(shared: Living) -> Living:
+    return Living(shared.common, all=True)
+
+
+def _read(_: Living, own: Living, tell: bool) -> tuple[list[Event], bool]:
+    return own.read(dead=True, tell=tell)
+
+
+def _standing(_: Living, own: Living) -> list[Event]:
+    return own.standing()
