@@ -5,10 +5,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from . import _transfers
+from . import _lines, _transfers
 from ._access import Access
 from ._children import Limits
-from ._transfers import Line
+from ._lines import Line
 from ._values import Progress, RemoteExperiment, Transfer, TransferProgress
 from ._workers import errand
 
@@ -60,7 +60,7 @@ class Exchange(Access):
 
         DVC's own refs are left out, and so are names that no disk or terminal could hold.
         """
-        return list((await self._speak(remote, _transfers.listed)).values())
+        return list((await self._speak(remote, _lines.listed)).values())
 
     async def _speak(self, remote: str, call: Callable[[Line], T], progress: Progress | None = None) -> T:
         self._usable(self._reader)
@@ -68,6 +68,6 @@ class Exchange(Access):
         limits = Limits(self._settings.connect_timeout, self._settings.stall_timeout)
 
         def speak(stopped: Callable[[], bool], tell: Callable[[TransferProgress], None]) -> T:
-            return call(_transfers.open_line(path, remote, limits, variables, stopped, tell))
+            return call(_lines.open_line(path, remote, limits, variables, stopped, tell))
 
         return await errand("aexp-remote", speak, progress)

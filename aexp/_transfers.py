@@ -2,168 +2,42 @@
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve
 
 from . import _packs, _refs, _sessions
-from ._children import Limits, Said, Stopped, converse
+from ._children import Stopped
 from ._files import Breath, translating
 from ._formats.gitobjects import FOLDER, Kind, parse_commit, parse_tree
-from ._git import Handle, open_handle, outside, read_object, read_ref, remotes, resolve_commit, setting
-from ._layout import EXPERIMENTS, parse_experiment_ref
+from ._git import Handle, open_handle, read_object, read_ref, resolve_commit
+from ._layout import parse_experiment_ref
+from ._lines import Line, listed
 from ._machine import owner
 from ._names import new_id
 from ._records import experiment_refs, match
-from ._remotes import (
-    check_remote,
-    explained,
-    fault_of,
-    in_portions,
-    parse_progress,
-    parse_refs,
-    parse_report,
-    redacted,
-)
-from ._values import DataState, RemoteExperiment, Transfer, TransferProgress
+from ._remotes import in_portions, parse_report, redacted
+from ._values import DataState, Outcome, RemoteExperiment, Transfer
 from .errors import Diverged, ExperimentNotFound, GitError, RemoteError
 
-OFTEN: Final = 0.1
-"""Seconds between two reports of progress, at least."""
 OWN_COMMITS: Final = 10_000
 """How many commits of an experiment are looked through for the one that stands on the other side."""
 
-# `ext` runs any command. What decides whether a tree can be written safely is checked whatever the user's configuration
-# makes light of (git-fsck(1), MESSAGES); with index-pack --strict, which fsckObjects means, all other warnings count too.
-_ALWAYS: Final = ("-c", "protocol.ext.allow=never", "-c", "core.abbrev=40")
-_CHECKED: Final = (
-    "-c",
-    "fetch.fsckObjects=true",
-    "-c",
-    "fetch.unpackLimit=1",
-    *[
-        part
-        for message in ("hasDot", "hasDotdot", "hasDotgit", "hasFullPathname", "duplicateEntries", "badTree")
-        for part in ("-c", f"fetch.fsck.{message}=error")
-    ],
+# What decides whether a tree can be written safely is an error whatever the user's configuration makes light of
+# (git-fsck(1), MESSAGES); under fsckObjects, which means `index-pack --strict`, all other warnings are errors, too.
+_GRAVE: Final = ("hasDot", "hasDotdot", "hasDotgit", "hasFullPathname", "duplicateEntries", "badTree")
+_FETCH: Final = (
+    *("-c", "fetch.fsckObjects=true", "-c", "fetch.unpackLimit=1"),
+    *(word for message in _GRAVE for word in ("-c", f"fetch.fsck.{message}=error")),
+    *("fetch", "--stdin", "--progress", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-prune"),
+    *("--no-recurse-submodules", "--no-write-commit-graph", "--no-filter", "--refmap="),
 )
 _PUSH: Final = (
-    "push",
-    "--porcelain",
-    "--progress",
-    "--no-follow-tags",
-    "--no-atomic",
-    "--no-signed",
+    *("push", "--porcelain", "--progress", "--no-follow-tags", "--no-atomic", "--no-signed"),
     "--recurse-submodules=no",
 )
-_FETCH: Final = (
-    "fetch",
-    "--stdin",
-    "--progress",
-    "--no-tags",
-    "--no-write-fetch-head",
-    "--no-auto-maintenance",
-    "--no-recurse-submodules",
-    "--no-write-commit-graph",
-    "--no-prune",
-    "--no-filter",
-    "--refmap=",
-)
-
-
-@define(eq=False)
-class Teller:
-    """Hears Git's progress lines, and tells of one every `OFTEN` at most, and of the last."""
-
-    tell: Callable[[TransferProgress], None]
-    _due: float = 0.0
-    _untold: TransferProgress | None = None
-
-    def hear(self, line: str) -> None:
-        """Hear one line."""
-        if (progress := parse_progress(line)) is not None:
-            self._untold = progress
-            if time.monotonic() >= self._due:
-                self.finish()
-
-    def finish(self) -> None:
-        """Tell what was held back."""
-        untold, self._untold = self._untold, None
-        if untold is not None:
-            self._due = time.monotonic() + OFTEN
-            self.tell(untold)
-
-
-@frozen(eq=False)
-class Line:
-    """The way to one remote, for as long as one call lasts: checked, in a thread of its own, with a handle of its own."""
-
-    handle: Handle
-    remote: str
-    limits: Limits
-    extra: Mapping[str, str]
-    stopped: Callable[[], bool]
-    teller: Teller
-    memory: dict[bytes, bool] = field(factory=dict)
-    """What is known of trees and files: whether they reference data."""
-
-    def ask(self, *arguments: str, input: bytes = b"", extra: Mapping[str, str] | None = None) -> Said:
-        """Run `git` beside the remote; return what it says, good or bad; raise `RemoteError` when it falls silent."""
-        said = converse(
-            self.handle,
-            *_ALWAYS,
-            *arguments,
-            extra={**self.extra, **(extra or {})},
-            limits=self.limits,
-            stopped=self.stopped,
-            input=input,
-            heard=self.teller.hear,
-        )
-        self.teller.finish()
-        if said.ending == "stopped":
-            raise Stopped
-        if said.ending == "silent":
-            raise RemoteError(
-                redacted(self.remote), "timeout", f"it said nothing for too long; {explained(said.words)}"
-            )
-        if said.ending == "flood":
-            raise RemoteError(redacted(self.remote), "hostile", "it lists more than any remote holds")
-        return said
-
-    def failure(self, said: Said, transfers: Sequence[Transfer] = ()) -> RemoteError:
-        """Return the error that the words of a failed Git mean."""
-        return RemoteError(redacted(self.remote), fault_of(said.words), explained(said.words), transfers)
-
-
-def open_line(
-    path: str,
-    remote: str,
-    limits: Limits,
-    variables: Mapping[str, str],
-    stopped: Callable[[], bool],
-    tell: Callable[[TransferProgress], None],
-) -> Line:
-    """Open the repository at *path* for one call, and check *remote*; *variables* is the environment."""
-    handle = open_handle(path)
-    is_folder = os.path.isdir(remote)
-    remote = check_remote(remote, remotes(handle), is_folder=is_folder)
-    if is_folder and remote not in remotes(handle):
-        remote = os.path.abspath(remote)  # the child starts elsewhere
-    extra = outside(variables, setting(handle, "core.sshCommand"), limits.first)
-    return Line(handle, remote, limits, extra, stopped, Teller(tell))
-
-
-# ---- list ----
-
-
-def listed(line: Line, pattern: str = f"{EXPERIMENTS}*") -> dict[str, RemoteExperiment]:
-    """Return the experiments on the remote whose refs match *pattern*, by ref."""
-    said = line.ask("ls-remote", "--refs", "--", line.remote, pattern)
-    if said.code:
-        raise line.failure(said)
-    return parse_refs(said.out.decode("utf-8", "surrogateescape"))
 
 
 def _chosen(line: Line, refs: Mapping[str, str], names: Sequence[str], remedy: str) -> dict[str, str]:
@@ -238,9 +112,9 @@ def _judged(line: Line, transfers: list[Transfer], *, pulling: bool) -> list[Tra
     return transfers
 
 
-def _transfer(line: Line, ref: str, rev: str, outcome: str, found: str | None, reason: str = "") -> Transfer:
+def _transfer(line: Line, ref: str, rev: str, outcome: Outcome, found: str | None, reason: str = "") -> Transfer:
     data: DataState = "not transferred" if references_data(line, rev) else "none"
-    return Transfer(name=_name(ref), ref=ref, rev=rev, outcome=outcome, found=found, reason=reason, data=data)  # type: ignore[arg-type]
+    return Transfer(name=_name(ref), ref=ref, rev=rev, outcome=outcome, found=found, reason=reason, data=data)
 
 
 # ---- pull ----
@@ -298,7 +172,7 @@ def _fetch(line: Line, revs: Collection[str], quarantine: str) -> None:
         "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(os.path.join(line.handle.common, "objects")),
     }
     wanted = "".join(f"{rev}\n" for rev in sorted(set(revs))).encode()
-    said = line.ask(*_CHECKED, *_FETCH, "--", line.remote, input=wanted, extra=extra)
+    said = line.ask(*_FETCH, "--", line.remote, input=wanted, extra=extra)
     if said.code:
         raise line.failure(said)
 

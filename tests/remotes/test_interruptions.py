@@ -26,6 +26,7 @@ import aexp
 
 async def main():
     async with aexp.Repository(sys.argv[1]) as repository:
+        print("go", flush=True)
         await getattr(repository, sys.argv[2])()
 
 asyncio.run(main())
@@ -59,8 +60,10 @@ def children() -> list[str]:
 
 
 def told(path: Path, verb: str, seconds: float) -> int:
-    """Tell the story in a process of its own, which is killed after so many seconds; return what it ended with."""
-    with subprocess.Popen([sys.executable, "-c", STORY, path, verb]) as process:
+    """Tell the story in a process of its own, which is killed so many seconds after it began; return how it ended."""
+    with subprocess.Popen([sys.executable, "-c", STORY, path, verb], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"go\n"
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -212,6 +215,7 @@ async def test_a_remote_that_stalls_is_given_up(
 
 
 @pytest.mark.remotes
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("verb", ["push", "pull"])
 async def test_killed_at_any_moment_nothing_is_half(
     repository: aexp.Repository,
@@ -232,7 +236,7 @@ async def test_killed_at_any_moment_nothing_is_half(
         await repository.push()
     source, target = (repo_path, remote) if verb == "push" else (other_path, other_path)
     slow_down(git, source, after=0.1)
-    delay, code = 0.3, -signal.SIGKILL
+    delay, code = 0.0, -signal.SIGKILL
     while code == -signal.SIGKILL:
         for ref in refs_of(target):
             git("update-ref", "-d", ref, cwd=target)
@@ -243,7 +247,7 @@ async def test_killed_at_any_moment_nothing_is_half(
         async with aexp.Repository(source) as survivor:
             assert await survivor.recover() == []
         assert leftovers(source) == []
-        delay += 0.1
+        delay += 0.04
     assert code == 0
     assert refs_of(target) == wanted
 
