@@ -140,7 +140,9 @@ def parse_report(text: str) -> dict[str, Reported]:
     for line in text.splitlines():
         report = re.fullmatch(_REPORT, line)
         if report is not None:
-            found[report[3]] = _reported(report[1], report[4])
+            told = _reported(report[1], report[4])
+            if not (report[3] in found and found[report[3]].reason):  # with several push URLs, what is worst counts
+                found[report[3]] = told
     return found
 
 

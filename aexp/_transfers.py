@@ -69,9 +69,12 @@ def push(line: Line, names: Sequence[str], *, force: bool) -> list[Transfer]:
     transfers = [_damaged(ref) for ref in chosen.keys() - sound.keys()]
     # Data goes here, before any ref: a remote never shows an experiment without what it references.
     sign = "+" if force else ""
+    plain = ("-c", f"remote.{line.remote}.mirror=false")  # a mirror takes no refspecs
     for portion in in_portions(f"{sign}{rev}:{ref}" for ref, rev in sound.items()):
-        said = line.ask(*_PUSH, "--", line.remote, *portion)
+        said = line.ask(*plain, *_PUSH, "--", line.remote, *portion)
         report = parse_report(said.out.decode("utf-8", "surrogateescape"))
+        if said.code and not any(each.reason for each in report.values()):  # one of several push URLs, or a hook here
+            raise line.failure(said, transfers)
         for refspec in portion:
             ref = refspec.partition(":")[2]
             told = report.get(ref)

@@ -243,6 +243,61 @@ async def test_what_the_remote_refuses_does_not_stop_the_others(
     assert [ref.rpartition("/")[2] for ref in refs_of(remote)] == ["good"]
 
 
+async def test_a_mirror_gets_only_experiments(
+    repository: aexp.Repository, repo_path: Path, remote: Path, git: Git, saved: Saved, refs_of: Refs
+) -> None:
+    """A remote that is configured as a mirror takes experiments like any other, and nothing of it is pruned."""
+    await saved(repository, "one")
+    git("config", "remote.origin.mirror", "true", cwd=repo_path)
+    git("branch", "only-there", cwd=remote)
+    assert outcomes(await repository.push()) == {"one": "new"}
+    assert set(refs_of(remote, "refs/heads")) == {"refs/heads/main", "refs/heads/only-there"}
+
+
+async def test_every_push_url_counts(
+    repository: aexp.Repository, repo_path: Path, remote: Path, tmp_path: Path, git: Git, saved: Saved, refs_of: Refs
+) -> None:
+    """Where a remote has several push URLs, an experiment is pushed when all have it; one that fails is told."""
+    records = await saved(repository, "one")
+    git("clone", "--quiet", "--bare", repo_path, tmp_path / "second.git", cwd=tmp_path)
+    for url in (remote, tmp_path / "second.git"):
+        git("remote", "set-url", "--push", "--add", "origin", url, cwd=repo_path)
+    assert outcomes(await repository.push()) == {"one": "new"}
+    assert refs_of(remote) == refs_of(tmp_path / "second.git") == {records[0].ref: records[0].rev}
+    git("remote", "set-url", "--push", "--add", "origin", tmp_path / "missing.git", cwd=repo_path)
+    with pytest.raises(aexp.RemoteError) as caught:
+        await repository.push()
+    assert caught.value.kind == "unknown"
+
+
+async def test_a_pre_push_hook_of_the_user_decides(
+    repository: aexp.Repository, repo_path: Path, remote: Path, saved: Saved, refs_of: Refs
+) -> None:
+    """A pre-push hook runs as for any push: it is told each ref, and when it refuses, nothing goes and its words are told."""
+    await saved(repository, "one")
+    hook = repo_path / ".git" / "hooks" / "pre-push"
+    hook.write_text("#!/bin/sh\ncat >&2\necho 'error: not before lunch' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(aexp.RemoteError, match="not before lunch"):
+        await repository.push()
+    assert refs_of(remote) == {}
+
+
+async def test_a_partial_clone_pulls_whole_experiments(
+    repository: aexp.Repository, remote: Path, tmp_path: Path, git: Git, saved: Saved, leftovers: Leftovers
+) -> None:
+    """Into a clone without files, experiments come with all of theirs: they are read without asking the remote again."""
+    await saved(repository, "one")
+    await repository.push()
+    git("config", "uploadpack.allowFilter", "true", cwd=remote)
+    git("clone", "--quiet", "--filter=blob:none", remote.as_uri(), tmp_path / "partial", cwd=tmp_path)
+    async with aexp.Repository(tmp_path / "partial") as partial:
+        assert outcomes(await partial.pull()) == {"one": "new"}
+        shutil.move(remote, tmp_path / "gone.git")
+        assert list((await partial.history("one"))["loss"].values) == [0.5]
+    assert leftovers(tmp_path / "partial") == []
+
+
 async def test_a_damaged_ref_does_not_stop_the_others(
     repository: aexp.Repository, repo_path: Path, remote: Path, saved: Saved, refs_of: Refs
 ) -> None:
