@@ -73,5 +73,5 @@ def demo(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """What a call costs, as a ratio to the least it could cost on this machine."""
-    session.install("-e", ".")
+    session.install("-e", ".[bench]")
     session.run("python", "bench/ratios.py", *session.posargs)

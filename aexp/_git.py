@@ -14,7 +14,7 @@ from typing import Final
 import pygit2
 from attrs import frozen
 
-from ._files import translating
+from ._files import translated, translating
 from ._formats.experiment import Author
 from ._formats.gitobjects import Kind
 from ._machine import user
@@ -34,6 +34,11 @@ OLDEST: Final = (2, 31)
 """The oldest `git` whose `update-ref --stdin` and `status` do what is asked of them here."""
 
 _CONFIG: Final = ("core.preloadIndex=false", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=0")
+JUST_NOW: Final = 2_000_000_000
+"""Nanoseconds within which two changes of a folder may have the same time (FAT counts in steps of two seconds)."""
+SEEN: Final = 100_000
+"""How many groups of objects are remembered to be there."""
+
 _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
 _KEPT_VARIABLES: Final = frozenset(
     {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
@@ -366,10 +371,65 @@ def read_object(handle: Handle, id: bytes | str) -> tuple[Kind, bytes]:
         kind, content = handle.repo.odb.read(oid)
         return _KINDS[int(kind)], content
     except (KeyError, pygit2.GitError, OSError, ValueError) as error:
-        with translating():
-            if isinstance(error, OSError) and error.errno:
-                raise
-        raise GitError(f"read the object {oid}", "it is missing or damaged") from error
+        raise _unreadable(oid, error) from error
+
+
+def object_size(handle: Handle, id: bytes) -> int:
+    """Return how many bytes an object has, without reading them; raise `GitError` when it is missing or damaged."""
+    oid = pygit2.Oid(raw=id)
+    try:
+        return handle.repo.odb.read_header(oid)[1]
+    except (KeyError, pygit2.GitError, OSError, ValueError) as error:
+        raise _unreadable(oid, error) from error
+
+
+def _unreadable(oid: pygit2.Oid, error: Exception) -> Exception:
+    if isinstance(error, OSError) and error.errno:
+        return translated(error)
+    return GitError(f"read the object {oid}", "it is missing or damaged")
+
+
+class Presence:
+    """Says whether objects are there, without looking at their content; asks again only when the object store changed.
+
+    A file that comes or goes changes the time of its folder. Nothing is remembered when that was just now, since
+    another change may have the same time, or where objects are borrowed from another repository.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self._folder = os.path.join(handle.common, "objects")
+        self._exists = pygit2.Odb(self._folder).exists
+        self._state: tuple[object, ...] | None = None
+        self._seen: set[bytes] = set()
+
+    def look(self) -> None:
+        """Look whether the object store is as it was; to be called before a number of questions."""
+        state = _state_of(self._folder)
+        if state is None or state != self._state or len(self._seen) > SEEN:
+            self._seen.clear()
+            self._exists = pygit2.Odb(self._folder).exists  # one that was used knows objects that have gone
+        self._state = state
+
+    def __call__(self, ids: bytes) -> bool:
+        """Say whether all objects are there whose ids stand one behind the other in *ids*."""
+        if ids in self._seen:
+            return True
+        for place in range(0, len(ids), 20):
+            if not self._exists(pygit2.Oid(raw=ids[place : place + 20])):
+                return False
+        if self._state is not None:
+            self._seen.add(ids)
+        return True
+
+
+def _state_of(folder: str) -> tuple[object, ...] | None:
+    """Return what is another when a file below *folder* comes or goes; None where nothing is sure."""
+    if os.path.exists(os.path.join(folder, "info", "alternates")):
+        return None
+    with translating(folder), os.scandir(folder) as entries:
+        times = {entry.name: entry.stat().st_mtime_ns for entry in entries}
+    unsure = time.time_ns() - max(times.values(), default=0) < JUST_NOW
+    return None if unsure else tuple(sorted(times.items()))
 
 
 def read_quarantined(folder: str, id: bytes) -> bytes:

@@ -45,6 +45,12 @@ def parse_experiment_ref(ref: str) -> tuple[str, str] | None:
     return None if match is None else (match[1] + match[2], match[3])
 
 
+def split_experiment_ref(ref: str) -> tuple[str, str]:
+    """Return (baseline, name) of a ref that is known to be an experiment's: what `parse_experiment_ref` returned."""
+    start = len(EXPERIMENTS)
+    return ref[start : start + 2] + ref[start + 3 : start + 41], ref[start + 42 :]
+
+
 def anchor_ref(session: str, number: int) -> str:
     """Return the ref that keeps a baseline and captured code of *session* from being collected."""
     return f"{ANCHORS}{session}/{number}"

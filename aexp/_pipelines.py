@@ -2,19 +2,29 @@
 
 import posixpath
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from ._formats.experiment import Others
 from ._formats.gitobjects import FOLDER, Entry, Kind, parse_tree
 from ._formats.params import load_params
-from ._git import Handle, read_object
+from ._git import Handle, Presence, object_size, read_object
 from ._layout import PARAMS, PIPELINE
 from .errors import GitError, InvalidParams
 
+K = TypeVar("K")
+V = TypeVar("V")
 MOST: Final = 4096
-"""How many trees are remembered."""
+"""How many trees, and how many files, are remembered."""
+FILES: Final = 1_000
+"""How many files the dvc.yaml files of one experiment may name."""
+SIZE: Final = 1_000_000
+"""How many bytes one of them may have: what is read in a second."""
+TOTAL: Final = 2_000_000
+"""How many bytes they may have in all."""
+EXPANDED: Final = 250_000
+"""How large one of them may be as YAML (`_formats.yaml`), which takes a second, too."""
 
 
 @define(eq=False)
@@ -22,35 +32,44 @@ class Pipelines:
     """Reads trees, and remembers by object id, so that what a thousand experiments share is read once."""
 
     handle: Handle
+    presence: Presence = field(default=Factory(lambda self: Presence(self.handle), takes_self=True))
     _below: dict[bytes, tuple[tuple[str, bytes], ...]] = field(factory=dict)
     _read: dict[tuple[bytes, str], Mapping[str, Any] | InvalidParams] = field(factory=dict)
     _unsaved: Mapping[bytes, tuple[Kind, bytes]] = field(factory=dict)
-    _known: dict[tuple[str, str], Others] = field(factory=dict)
+    _known: dict[tuple[Entry, ...], Others] = field(factory=dict)
     _defaults: dict[bytes, Others] = field(factory=dict)
+    _used: set[bytes] = field(factory=set)
+    _size: int = 0
+    _count: int = 0
+    _last: tuple[str, Mapping[bytes, Entry]] = ("", {})
 
     def others(self, tree: str, folder: str, unsaved: Mapping[bytes, tuple[Kind, bytes]] | None = None) -> Others:
         """Return what the dvc.yaml files of *tree* name, but for the one in aexp's own *folder*, and the root's params.yaml.
 
         *unsaved* holds objects that are not in the repository yet. What cannot be read is said in `damaged`.
         """
-        known = self._known.get((tree, folder))
-        if known is None:
-            self._unsaved = unsaved or {}
-            try:
-                known = self._found_in(tree, folder)
-            except GitError as error:
-                known = Others(damaged=f"{error.action}: {error.detail}")
-            finally:
-                self._unsaved = {}
-            if len(self._known) > MOST:
-                self._known.clear()
-            if known.damaged is None:  # what is damaged may be mended
-                self._known[tree, folder] = known
-        return known
+        self._unsaved = unsaved or {}
+        try:
+            root = {name: entry for name, entry in self.root(tree).items() if name != folder.encode()}
+            key = tuple(root.values())  # experiments that started from the same code differ in aexp's folder only
+            known = self._known.get(key)
+            if known is None:
+                known = self._found_in(root)
+                if known.damaged is None:  # what is damaged may be mended
+                    _remember(self._known, key, known)
+            return known
+        except GitError as error:
+            return Others(damaged=f"{error.action}: {error.detail}")
+        finally:
+            self._unsaved = {}
 
-    def _found_in(self, tree: str, folder: str) -> Others:
-        entries = self._tree(bytes.fromhex(tree))
-        root = {name: entry for name, entry in entries.items() if name != folder.encode()}
+    def root(self, tree: str) -> Mapping[bytes, Entry]:
+        """Return the entries of *tree*, the root of a commit; the last one is remembered."""
+        if self._last[0] != tree:
+            self._last = tree, self._tree(bytes.fromhex(tree))
+        return self._last[1]
+
+    def _found_in(self, root: Mapping[bytes, Entry]) -> Others:
         found = tuple(self._pipelines(root.values()))
         default = root.get(PARAMS.encode())
         if not found:  # all that counts is one file, which most trees share
@@ -60,7 +79,7 @@ class Pipelines:
     def _alone(self, default: Entry | None, root: Mapping[bytes, Entry]) -> Others:
         id = b"" if default is None else default.id
         if id not in self._defaults:
-            self._defaults[id] = self._look(root, ())
+            _remember(self._defaults, id, self._look(root, ()))
         return self._defaults[id]
 
     def _object(self, id: bytes) -> tuple[Kind, bytes]:
@@ -69,6 +88,8 @@ class Pipelines:
     def _look(self, root: Mapping[bytes, Entry], found: tuple[tuple[str, bytes], ...]) -> Others:
         named: dict[str, dict[str, list[str] | None]] = {"params": {}, "metrics": {}}
         problems: list[str] = []
+        self._used.clear()
+        self._size = self._count = 0
         for path, id in found:
             try:
                 sections = self._load(id, path)
@@ -81,13 +102,16 @@ class Pipelines:
         named["params"].setdefault(PARAMS, None)
         params = dict(self._contents(root, named["params"], problems))
         metrics = {path: _measured(tree) for path, tree in self._contents(root, named["metrics"], problems)}
-        return Others(params, metrics, next(iter(problems), None))
+        return Others(params, metrics, next(iter(problems), None), b"".join(sorted(self._used)))
 
     def _contents(
         self, root: Mapping[bytes, Entry], paths: Mapping[str, list[str] | None], problems: list[str]
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for path, keys in paths.items():
             for place, id in self._files(root, path):
+                if self._count > FILES:
+                    problems.append(f"{path}: one of more than {FILES:,} files that are named in all")
+                    return
                 try:
                     content = self._load(id, place)
                 except InvalidParams as error:
@@ -106,10 +130,17 @@ class Pipelines:
             entries = self._tree(entry.id)
         entry = entries.get(last)
         if entry is not None and entry.mode == FOLDER:
-            for name in self._tree(entry.id):
-                yield from self._files(root, f"{path}/{name.decode('utf-8', 'surrogateescape')}")
+            yield from self._files_below(entry.id, path)
         elif entry is not None:
             yield path, entry.id
+
+    def _files_below(self, id: bytes, path: str) -> Iterator[tuple[str, bytes]]:
+        for entry in self._tree(id).values():
+            place = f"{path}/{entry.name.decode('utf-8', 'surrogateescape')}"
+            if entry.mode == FOLDER:
+                yield from self._files_below(entry.id, place)
+            else:
+                yield place, entry.id
 
     def _pipelines(self, entries: Any, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         for entry in entries:
@@ -117,26 +148,49 @@ class Pipelines:
             if entry.mode == FOLDER:
                 below = self._below.get(entry.id)
                 if below is None:
-                    below = self._below[entry.id] = tuple(self._pipelines(self._tree(entry.id).values()))
+                    below = tuple(self._pipelines(self._tree(entry.id).values()))
+                    _remember(self._below, entry.id, below)
                 yield from ((f"{prefix}{name}/{path}", id) for path, id in below)
             elif name == PIPELINE:
                 yield f"{prefix}{name}", entry.id
 
     def _tree(self, id: bytes) -> dict[bytes, Entry]:
+        self._used.add(id)
         kind, content = self._object(id)
         return parse_tree(content) if kind is Kind.TREE else {}
 
     def _load(self, id: bytes, path: str) -> Mapping[str, Any]:
+        self._used.add(id)
+        self._count += 1
+        self._size += self._measure(id, path)
+        if self._size > TOTAL:
+            raise InvalidParams(f"with the others it has more than {TOTAL:,} bytes", file=path)
         key = (id, posixpath.splitext(path)[1])
-        if key not in self._read:
+        found = self._read.get(key)
+        if found is None:
             try:
-                self._read[key] = load_params(self._object(id)[1], path)
+                found = load_params(self._object(id)[1], path, limit=SIZE, expanded=EXPANDED)
             except InvalidParams as error:
-                self._read[key] = error
-        found = self._read[key]
+                found = error
+            _remember(self._read, key, found)
         if isinstance(found, InvalidParams):
             raise found
         return found
+
+    def _measure(self, id: bytes, path: str) -> int:
+        """Return the size of a file; raise `InvalidParams` when it is too large to be read."""
+        unsaved = self._unsaved.get(id)
+        size = object_size(self.handle, id) if unsaved is None else len(unsaved[1])
+        if size > SIZE:
+            raise InvalidParams(f"{size:,} bytes are more than the limit of {SIZE:,}", file=path)
+        return size
+
+
+def _remember(known: dict[K, V], key: K, value: V) -> None:
+    """Put *value* into *known*, which begins anew when it is full."""
+    if len(known) >= MOST:
+        known.clear()
+    known[key] = value
 
 
 def _paths(sections: Mapping[str, Any], section: str) -> Iterator[tuple[str, list[str] | None]]:

@@ -4,14 +4,29 @@ import ast
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from ._fields import MISSING, Get, is_number
 from ._language import Reader
 from ._values import Record
 from .errors import ExperimentNotFound
 
+T_co = TypeVar("T_co", covariant=True)
 Mode = Literal["min", "max"]
+Pause = Callable[[], None]
+"""Called again and again while it takes long, so that others get their turn."""
+
+
+def nothing() -> None:
+    """Do not pause."""
+
+
+class Choice(Protocol[T_co]):
+    """Makes something of records."""
+
+    def __call__(self, records: Iterable[Record], pause: Pause = nothing) -> T_co:
+        """Return it; call *pause* for every record or two."""
+        ...
 
 
 def compile_where(text: str) -> Callable[[Record], bool]:
@@ -25,7 +40,7 @@ def compile_where(text: str) -> Callable[[Record], bool]:
     return lambda record: bool(get(record))
 
 
-def compile_sort(keys: str | Sequence[str]) -> Callable[[Iterable[Record]], list[Record]]:
+def compile_sort(keys: str | Sequence[str]) -> Choice[list[Record]]:
     """Return what puts records in the order of *keys*: one field or several, each descending behind a `-`.
 
     Equal records keep their order. Those that lack the field, or have None or NaN there, come last in both
@@ -33,30 +48,43 @@ def compile_sort(keys: str | Sequence[str]) -> Callable[[Iterable[Record]], list
     """
     orders = [_order(key) for key in ([keys] if isinstance(keys, str) else keys)]
 
-    def order(records: Iterable[Record]) -> list[Record]:
-        found = list(records)
-        for get, descending in reversed(orders):
-            found = _ordered(found, get, descending)
-        return found
+    def order(records: Iterable[Record], pause: Pause = nothing) -> list[Record]:
+        if not orders:
+            return list(records)
+        found: list[Record] = []
+        columns: list[list[_Ranked]] = [[] for _ in orders]
+        for record in records:
+            pause()
+            found.append(record)
+            for column, (get, _) in zip(columns, orders, strict=True):
+                column.append(_ranked(get(record)))
+        places: Sequence[int] = range(len(found))
+        for column, (_, descending) in zip(reversed(columns), reversed(orders), strict=True):
+            places = _ordered(places, column, descending, pause)
+        return [found[place] for place in places]
 
     return order
 
 
 def compile_select(
     *, where: str | None = None, sort: str | Sequence[str] | None = None, limit: int | None = None
-) -> Callable[[Iterable[Record]], list[Record]]:
+) -> Choice[list[Record]]:
     """Return what keeps of any records those that *where* describes, ordered by *sort*, the first *limit* of them.
 
     Raises `InvalidQuery`, and `ValueError` for a negative limit.
     """
     keep = None if where is None else compile_where(where)
-    order = list if sort is None else compile_sort(sort)
+    order = compile_sort(() if sort is None else sort)
     if limit is not None and operator.index(limit) < 0:
         raise ValueError(f"a limit is at least 0, not {limit}")
-    return lambda records: order(records if keep is None else filter(keep, records))[:limit]
+
+    def choose(records: Iterable[Record], pause: Pause = nothing) -> list[Record]:
+        return order(records if keep is None else filter(keep, records), pause)[:limit]
+
+    return choose
 
 
-def compile_best(metric: str, mode: Mode = "max", where: str | None = None) -> Callable[[Iterable[Record]], Record]:
+def compile_best(metric: str, mode: Mode = "max", where: str | None = None) -> Choice[Record]:
     """Return what finds the record with the largest or smallest value of *metric* among those that *where* describes.
 
     NaN is no value; of equal ones the first is the best. What is returned raises `ExperimentNotFound` when no record
@@ -67,11 +95,13 @@ def compile_best(metric: str, mode: Mode = "max", where: str | None = None) -> C
         raise ValueError(f"mode is one of min, max, not {mode!r}")
     choose: Callable[..., Record | None] = max if mode == "max" else min
 
-    def best(records: Iterable[Record]) -> Record:
-        measured = (record for record in records if is_number(record.metrics.get(metric)))
-        found = choose(
-            filter(keep, measured) if keep else measured, key=lambda each: each.metrics[metric], default=None
-        )
+    def best(records: Iterable[Record], pause: Pause = nothing) -> Record:
+        measured: list[Record] = []
+        for record in records:
+            pause()
+            if is_number(record.metrics.get(metric)) and (keep is None or keep(record)):
+                measured.append(record)
+        found = choose(measured, key=lambda each: each.metrics[metric], default=None)
         if found is None:
             of = "" if where is None else f" of those where {where}"
             raise ExperimentNotFound(f"best {metric}", f"none{of} has a number as its metric {metric!r}")
@@ -109,20 +139,25 @@ def _order(key: str) -> tuple[Get, bool]:
     return reader.term(node, 0).get, descending
 
 
-def _ordered(records: Sequence[Record], get: Get, descending: bool) -> list[Record]:
-    present, absent = [], []
-    for record in records:
-        rank, value = _ranked(get(record))
-        if rank is None:
-            absent.append(record)
-        else:
-            present.append((rank, value, record))
-    alike = len({rank for rank, _, _ in present}) == 1
-    present.sort(key=operator.itemgetter(1) if alike else operator.itemgetter(0, 1), reverse=descending)
-    return [record for _, _, record in present] + absent
+_Ranked = tuple[int | None, Any]
 
 
-def _ranked(value: Any) -> tuple[int | None, Any]:
+def _ordered(places: Sequence[int], column: Sequence[_Ranked], descending: bool, pause: Pause) -> list[int]:
+    present: list[int] = []
+    absent: list[int] = []
+    keys: list[Any] = list(column)
+    for place in places:
+        pause()
+        (absent if column[place][0] is None else present).append(place)
+    if len({column[place][0] for place in present}) == 1:  # values of one type need no rank, and compare faster
+        for place in present:
+            pause()
+            keys[place] = column[place][1]
+    present.sort(key=keys.__getitem__, reverse=descending)
+    return present + absent
+
+
+def _ranked(value: Any) -> _Ranked:
     """Return the rank of the value's type, None for no value, and what stands for it among those of its type."""
     if is_number(value):
         return 0, value

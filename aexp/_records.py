@@ -1,33 +1,61 @@
 """Reading saved experiments: from a ref to a record, a series, a file."""
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Final, TypeVar
 
 from attrs import evolve
 
 from . import _sessions
 from ._files import Breath
-from ._formats.experiment import commit_id, damaged_record, foreign_record, parse_json, record
-from ._formats.gitobjects import FOLDER, Commit, Entry, Kind, parse_commit, parse_tree
+from ._formats.experiment import commit_id, damaged_record, foreign_record, parse_account, parse_json, record
+from ._formats.gitobjects import FOLDER, Entry, Kind, parse_brief, parse_commit, parse_tree
+from ._formats.row import Found, Packer, Row, Unpacker
 from ._formats.series import parse_tsv
-from ._git import Handle, read_object, resolve_commit
+from ._git import Handle, object_size, read_object, resolve_commit
+from ._index import Index
 from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, parse_experiment_ref
 from ._lifecycle import Status
 from ._names import metric_file
 from ._pipelines import Pipelines
+from ._query import Choice
 from ._refs import list_refs
 from ._values import Record, Series
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+MOST: Final = 50_000_000
+"""How many bytes aexp's own files may have."""
+BATCH: Final = 1_000
+"""How many records are read before they are put into the index: what a killed process may lose of its work."""
+
+_DAMAGE: Final = (
+    AexpError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What reading the files of others may raise."""
 
 
 def experiment_refs(handle: Handle, baseline: str | None = None) -> dict[str, str]:
     """Return the ref of every experiment with the rev it holds ("" where it is damaged), of one *baseline* or of all."""
     prefix = EXPERIMENTS if baseline is None else f"{EXPERIMENTS}{baseline[:2]}/{baseline[2:]}/"
-    refs = list_refs(handle, prefix)
-    return {ref: rev for ref, rev in refs.items() if parse_experiment_ref(ref) and not ref.startswith(INTERNAL)}
+    breath, found, tops = Breath(), dict[str, str](), dict[str, bool]()
+    for ref, rev in list_refs(handle, prefix).items():
+        breath()
+        top = ref.rpartition("/")[0]
+        fits = tops.get(top)
+        if fits is None:
+            fits = tops[top] = bool(parse_experiment_ref(ref)) and not ref.startswith(INTERNAL)
+        if fits:
+            found[ref] = rev
+    return found
 
 
 def find(handle: Handle, name: str) -> tuple[str, str]:
@@ -52,17 +80,10 @@ def match(refs: Mapping[str, str], name: str) -> tuple[str, str]:
     return matches[0], refs[matches[0]]
 
 
-def choose(library: Pipelines, folder: str, choice: Callable[[Iterable[Record]], T], baseline: str | None = None) -> T:
+def choose(library: Pipelines, folder: str, choice: Choice[T_co], baseline: str | None = None) -> T_co:
     """Return what *choice* makes of the records of every experiment, of one *baseline* (any name of a commit) or of all."""
     rev = None if baseline is None else resolve_commit(library.handle, baseline)[0]
-    return choice(_one_by_one(read_records(library, folder, rev)))
-
-
-def _one_by_one(records: Iterable[Record]) -> Iterator[Record]:
-    breath = Breath()
-    for each in records:
-        breath()
-        yield each
+    return choice(read_records(library, folder, rev), Breath())
 
 
 def get(library: Pipelines, name: str, folder: str) -> Record:
@@ -82,59 +103,132 @@ def file(library: Pipelines, name: str, path: str) -> bytes:
 
 def read_records(library: Pipelines, folder: str, baseline: str | None = None) -> list[Record]:
     """Return the record of every experiment, the newest last; one that cannot be read is there, too, as damaged."""
-    breath, found = Breath(), []
-    for ref, rev in experiment_refs(library.handle, baseline).items():
+    refs = experiment_refs(library.handle, baseline)
+    with closing(Index(library.handle.common, folder)) as index:
+        found = _listed(library, refs, folder, index, whole=baseline is None)
+    return _oldest_first(found)
+
+
+def _oldest_first(records: Sequence[Record]) -> list[Record]:
+    breath, keys = Breath(), list[tuple[float, str, int]]()
+    for place, each in enumerate(records):
         breath()
-        found.append(read_record(library, ref, rev, folder))
-    return sorted(found, key=lambda each: (each.created, each.name))
+        keys.append((each.created.timestamp(), each.name, place))
+    keys.sort()  # numbers are compared in no time; and rows come in the order they were written, nearly this one
+    return [records[place] for _, _, place in keys]
+
+
+def _listed(library: Pipelines, refs: Mapping[str, str], folder: str, index: Index, *, whole: bool) -> list[Record]:
+    """Return the records that stand on *refs*: from the index what it holds, the others from Git, and so into it."""
+    breath, records, unused = Breath(), list[Record](), 0
+    waiting = {rev: ref for ref, rev in refs.items() if rev}
+    others = index.others()
+    unpack, are_there = Unpacker(others), library.presence
+    are_there.look()
+    sound = {id for id, each in others.items() if are_there(each.needs)} | {b""}
+    for row in index.rows(None if whole else list(waiting)):
+        breath()
+        if row.rev not in waiting:
+            unused += 1
+        elif row.others in sound and are_there(row.needs):
+            records.append(_as_it_stands(library.handle, *unpack(waiting.pop(row.rev), row)))
+    known, pack = {record.rev: record.ref for record in records}, Packer()
+    news = [(ref, rev) for ref, rev in refs.items() if known.get(rev) != ref]  # a commit may stand on two refs
+    for place in range(0, len(news), BATCH):
+        rows: dict[str, Row] = {}
+        records += _read_anew(library, news[place : place + BATCH], folder, pack, rows)
+        index.add([row for rev, row in rows.items() if rev not in known], pack.others)
+    if whole and unused > len(refs) + BATCH:
+        index.prune(set(refs.values()))
+    return records
+
+
+def _read_anew(
+    library: Pipelines, news: Sequence[tuple[str, str]], folder: str, pack: Packer, rows: dict[str, Row]
+) -> Iterator[Record]:
+    """Yield the records of *news*, (ref, rev) each, and put the rows of those that are sound into *rows*, by rev."""
+    breath = Breath()
+    for ref, rev in news:
+        breath()
+        found = _found(library, ref, rev, folder)
+        row = None if found.record.damaged else pack(found)
+        if row is not None:
+            rows[rev] = row
+        yield _as_it_stands(library.handle, found.record, found.session)
 
 
 def read_record(library: Pipelines, ref: str, rev: str, folder: str) -> Record:
     """Return the record of the experiment whose *ref* holds *rev*."""
+    found = _found(library, ref, rev, folder)
+    return _as_it_stands(library.handle, found.record, found.session)
+
+
+def _found(library: Pipelines, ref: str, rev: str, folder: str) -> Found:
+    """Return what the commit *rev* says of the experiment on *ref*; whatever is wrong with it, it is a record."""
     if not rev:
-        return damaged_record(rev, ref, "its ref is empty or no ref")
+        return Found(damaged_record(rev, ref, "its ref is empty or no ref"))
     try:
-        commit = _commit(library.handle, rev)
-        others = library.others(commit.tree, folder)
-        own = _own(library.handle, commit, folder)
+        content = _commit(library.handle, rev)
+        tree, message = parse_brief(content)
+        own = _own(library, tree, message, folder)
         if own is None:
-            return foreign_record(rev, ref, commit, library.others(commit.tree, ""))
-        return _as_it_stands(library.handle, record(rev, ref, *own, folder, others), own[0])
+            others = library.others(tree, "")
+            needs = bytes.fromhex(rev + tree) + others.needs
+            return Found(foreign_record(rev, ref, parse_commit(content), others), needs=needs)
+        experiment, metrics, needs = own
+        others = library.others(tree, folder)
+        made = record(rev, ref, experiment, metrics, folder, others)
+        return Found(made, experiment.get("session", ""), bytes.fromhex(rev) + needs, others)
     except GitError as error:
-        return damaged_record(rev, ref, f"{error.action}: {error.detail}")
-    except (AexpError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        return damaged_record(rev, ref, f"its files cannot be read: {error}")
+        return Found(damaged_record(rev, ref, f"{error.action}: {error.detail}"))
+    except _DAMAGE as error:
+        return Found(damaged_record(rev, ref, f"its files cannot be read: {str(error) or type(error).__name__}"))
 
 
-def _commit(handle: Handle, rev: str) -> Commit:
+def _commit(handle: Handle, rev: str) -> bytes:
     kind, content = read_object(handle, rev)
     if kind is not Kind.COMMIT:
         raise GitError(f"read the commit {rev}", "it is no commit")
-    return parse_commit(content)
+    return content
 
 
-def _own(handle: Handle, commit: Commit, folder: str) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """Return experiment.json and metrics.json if aexp made the commit; what an older commit left there does not count."""
-    id = commit_id(commit.message)
+def _own(
+    library: Pipelines, tree: str, message: str, folder: str
+) -> tuple[Mapping[str, Any], Mapping[str, Any], bytes] | None:
+    """Return experiment.json and metrics.json, and the ids of what was read, if aexp made the commit.
+
+    What an older commit left there does not count.
+    """
+    id = commit_id(message)
     if id is None:
         return None
-    files = _tree(handle, _at(handle, commit.tree, folder).id)
-    experiment = parse_json(_blob(handle, files, ACCOUNT))
-    return (experiment, parse_json(_blob(handle, files, METRICS))) if experiment["id"] == id else None
+    handle = library.handle
+    top = _below(handle, library.root(tree), folder).id
+    files = _tree(handle, top)
+    account, measured = _file(files, ACCOUNT), _file(files, METRICS)
+    experiment = parse_account(_content(handle, account, ACCOUNT))
+    if experiment["id"] != id:
+        return None
+    return (
+        experiment,
+        parse_json(_content(handle, measured, METRICS)),
+        bytes.fromhex(tree) + top + account + measured,
+    )
 
 
-def unfinished(handle: Handle, rev: str, folder: str) -> str | None:
+def unfinished(library: Pipelines, rev: str, folder: str) -> str | None:
     """Return the session that made the checkpoint *rev*; None when *rev* is no checkpoint of ours, or cannot be read."""
     try:
-        own = _own(handle, _commit(handle, rev), folder)
+        tree, message = parse_brief(_commit(library.handle, rev))
+        own = _own(library, tree, message, folder)
     except (AexpError, FileNotFoundError, KeyError, TypeError, ValueError):
         return None
     return str(own[0].get("session", "")) if own is not None and own[0].get("status") == Status.RUNNING else None
 
 
-def _as_it_stands(handle: Handle, found: Record, experiment: Mapping[str, Any]) -> Record:
+def _as_it_stands(handle: Handle, found: Record, session: str) -> Record:
     """Return a checkpoint's record as interrupted when the session that made it here is over."""
-    if found.status is Status.RUNNING and not _sessions.is_alive(handle.common, experiment.get("session", "")):
+    if found.status is Status.RUNNING and not _sessions.is_alive(handle.common, session):
         return evolve(found, status=Status.INTERRUPTED)
     return found
 
@@ -146,26 +240,39 @@ def _tree(handle: Handle, id: bytes | str) -> dict[bytes, Entry]:
     return parse_tree(content)
 
 
-def _blob(handle: Handle, files: Mapping[bytes, Entry], name: str) -> bytes:
+def _file(files: Mapping[bytes, Entry], name: str) -> bytes:
     entry = files.get(name.encode())
     if entry is None:
         raise GitError(f"read {name}", "the commit does not hold it")
-    return read_object(handle, entry.id)[1]
+    return entry.id
+
+
+def _content(handle: Handle, id: bytes, name: str) -> bytes:
+    size = object_size(handle, id)
+    if size > MOST:
+        raise GitError(f"read {name}", f"its {size:,} bytes are more than the limit of {MOST:,}")
+    return read_object(handle, id)[1]
 
 
 def _at(handle: Handle, tree: str, path: str) -> Entry:
-    entry = Entry(b"", FOLDER, bytes.fromhex(tree))
-    for part in path.split("/"):
-        found = _tree(handle, entry.id).get(part.encode("utf-8", "surrogateescape")) if entry.mode == FOLDER else None
-        if found is None:
-            raise FileNotFoundError(path)
-        entry = found
+    return _below(handle, _tree(handle, bytes.fromhex(tree)), path)
+
+
+def _below(handle: Handle, entries: Mapping[bytes, Entry], path: str) -> Entry:
+    first, *others = path.split("/")
+    entry = entries.get(first.encode("utf-8", "surrogateescape"))
+    for part in others:
+        if entry is not None:
+            below = _tree(handle, entry.id) if entry.mode == FOLDER else {}
+            entry = below.get(part.encode("utf-8", "surrogateescape"))
+    if entry is None:
+        raise FileNotFoundError(path)
     return entry
 
 
 def read_file(handle: Handle, rev: str, path: str) -> bytes:
     """Return the content of the file *path* in the commit *rev*; raise `FileNotFoundError` when it is not there."""
-    entry = _at(handle, _commit(handle, rev).tree, path)
+    entry = _at(handle, parse_brief(_commit(handle, rev))[0], path)
     if entry.mode == FOLDER:
         raise IsADirectoryError(path)
     return read_object(handle, entry.id)[1]
@@ -177,7 +284,8 @@ def read_history(library: Pipelines, rev: str, metric: str | None, folder: str) 
     They lie where aexp and DVCLive lay them: beside each metric file, below `plots/metrics`. Where two are called the
     same, aexp's own counts, or the one whose value the record has.
     """
-    handle, tree = library.handle, _commit(library.handle, rev).tree
+    handle = library.handle
+    tree, _ = parse_brief(_commit(handle, rev))
     found = dict(_series_in(handle, tree, folder, metric, own=True))
     if metric is not None and found:
         return found

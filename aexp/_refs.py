@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import frozen
 
-from ._files import lock, make_folders, remove, sync_folder, translating, write_many
+from ._files import Breath, lock, make_folders, remove, sync_folder, translating, write_many
 from ._git import Handle, read_ref, run
 from ._layout import trash_ref
 from .errors import AexpError, GitError
@@ -26,21 +26,35 @@ def list_refs(handle: Handle, prefix: str) -> dict[str, str]:
     Read in Python: libgit2 holds the interpreter while it lists (8 ms a thousand), and leaves damaged refs out.
     """
     found: dict[str, str] = {}
+    breath = Breath()
     try:
         with open(os.path.join(handle.common, "packed-refs"), encoding="utf-8", errors="surrogateescape") as file:
-            start = prefix
-            found = {line[41:-1]: line[:40] for line in file if line.startswith(start, 41)}
+            for line in file:
+                if line.startswith(prefix, 41):
+                    breath()
+                    found[line[41:-1]] = line[:40]
     except FileNotFoundError:
         pass
     for ref, path in _loose(os.path.join(handle.common, prefix), prefix):
+        breath()
         try:
-            with open(path, encoding="ascii", errors="replace") as file:
-                text = file.read().strip()
+            held = _held(path)
         except FileNotFoundError:
             continue
-        if not text.startswith("ref:"):
-            found[ref] = text if re.fullmatch(r"[0-9a-f]{40}", text) else ""
+        except (IsADirectoryError, PermissionError):  # it is damaged, and the others are not
+            held = b""
+        if not held.startswith(b"ref:"):
+            found[ref] = held.decode() if re.fullmatch(rb"[0-9a-f]{40}", held) else ""
     return found
+
+
+def _held(path: str) -> bytes:
+    """Return what a ref's file holds; through bare descriptors, in a third of the time that a file object takes."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would never answer
+    try:
+        return os.read(descriptor, 4096).strip()
+    finally:
+        os.close(descriptor)
 
 
 def _loose(folder: str, prefix: str) -> Iterator[tuple[str, str]]:

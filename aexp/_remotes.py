@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from attrs import frozen
@@ -14,9 +14,6 @@ from .errors import RemoteError, RemoteFault
 
 SCHEMES: Final = frozenset({"https", "http", "ssh", "git", "file", "git+ssh", "ssh+git"})
 """Schemes of URLs that may be given; any other would start a program of that name (gitremote-helpers(7))."""
-
-MOST_ARGUMENTS: Final = 400_000
-"""Bytes of refspecs in one `git push`: with the environment below what Linux (2 MB) and macOS (1 MB) take."""
 
 _URL: Final = r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)"
 _SCP: Final = r"(?:[^@/:\s]+@)?(\[[^\]/]+\]|[^@/:\s]+):(?!:)[^\s].*"
@@ -164,18 +161,3 @@ def parse_progress(segment: str) -> TransferProgress | None:
     size = int(float(found[5]) * _UNITS[found[6]]) if found[5] else None
     done, total = (int(found[2]), int(found[3])) if found[2] else (int(found[4]), None)
     return TransferProgress(phase=found[1], done=done, total=total, bytes=size)
-
-
-def in_portions(refspecs: Iterable[str], most: int = MOST_ARGUMENTS) -> Iterator[list[str]]:
-    """Yield *refspecs* in portions that one command line takes; nearly always there is one."""
-    portion: list[str] = []
-    size = 0
-    for each in refspecs:
-        weight = len(each.encode("utf-8", "surrogateescape")) + 9  # its NUL, and its place in the table of arguments
-        if portion and size + weight > most:
-            yield portion
-            portion, size = [], 0
-        portion.append(each)
-        size += weight
-    if portion:
-        yield portion

@@ -1,24 +1,25 @@
 """Experiments to and from Git remotes: pushed, pulled through a quarantine, and listed, by the `git` program."""
 
 import os
+import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from attrs import evolve
 
 from . import _packs, _refs, _sessions
 from ._children import Stopped
-from ._files import Breath, translating
+from ._files import Breath, translating, write_new
 from ._formats.gitobjects import FOLDER, Kind, parse_commit, parse_tree
 from ._git import Handle, open_handle, read_object, read_ref, resolve_commit
-from ._layout import parse_experiment_ref
+from ._layout import EXPERIMENTS, parse_experiment_ref
 from ._lines import Line, listed
 from ._machine import owner
 from ._names import new_id
 from ._records import experiment_refs, match
-from ._remotes import in_portions, parse_report, redacted
+from ._remotes import parse_report, redacted
 from ._values import DataState, Outcome, RemoteExperiment, Transfer
 from .errors import Diverged, ExperimentNotFound, GitError, RemoteError
 
@@ -36,7 +37,7 @@ _FETCH: Final = (
 )
 _PUSH: Final = (
     *("push", "--porcelain", "--progress", "--no-follow-tags", "--no-atomic", "--no-signed"),
-    "--recurse-submodules=no",
+    *("--recurse-submodules=no", "--no-verify"),
 )
 
 
@@ -59,32 +60,76 @@ def _name(ref: str) -> str:
 
 
 def push(line: Line, names: Sequence[str], *, force: bool) -> list[Transfer]:
-    """Push experiments, all in one connection, each by its own refspec; return what became of each.
+    """Push experiments, all in one connection; return what became of each.
 
     The remote moves a ref only if it still holds what it said at the beginning of the connection. Raises `Diverged`
     or `RemoteError` after all others were pushed.
     """
     chosen = _chosen(line, experiment_refs(line.handle), names, "`await repository.experiments()` lists what is there")
     sound = {ref: rev for ref, rev in chosen.items() if rev}
-    transfers = [_damaged(ref) for ref in chosen.keys() - sound.keys()]
+    transfers = {ref: _damaged(ref) for ref in chosen.keys() - sound.keys()}
     # Data goes here, before any ref: a remote never shows an experiment without what it references.
-    sign = "+" if force else ""
+    if sound:
+        with _session(line) as session:
+            transfers |= _sent(line, sound, os.path.join(session.path, "outgoing-refs"), force=force)
+    found = [transfers[ref] for ref in chosen]
+    if any(each.outcome == "diverged" for each in found):
+        found = _compared(line, found)
+    return _judged(line, found, pulling=False)
+
+
+@contextmanager
+def _session(line: Line) -> Iterator[_sessions.Session]:
+    """Hold a session for as long as the block lasts: what a killed process leaves in it is swept as that of any other."""
+    id = new_id(time.time_ns() // 1_000_000, os.urandom(10))
+    session = _sessions.create(line.handle.common, id, owner())
+    try:
+        yield session
+    finally:
+        _sessions.forget(line.handle.common, session)
+
+
+def _sent(line: Line, refs: Mapping[str, str], outbox: str, *, force: bool) -> dict[str, Transfer]:
+    """Push all that an outbox holds: exactly *refs*, so the pattern names each of them and nothing else.
+
+    Git looks through all refs of both sides, by all rules for short names, for each refspec that is written out:
+    half a minute of silence for 5,000 experiments, where a pattern takes a second.
+    """
+    _fill(line, refs, outbox)
+    extra = {"GIT_DIR": outbox, "GIT_OBJECT_DIRECTORY": os.path.join(line.handle.common, "objects")}
     plain = ("-c", f"remote.{line.remote}.mirror=false")  # a mirror takes no refspecs
-    for portion in in_portions(f"{sign}{rev}:{ref}" for ref, rev in sound.items()):
-        said = line.ask(*plain, *_PUSH, "--", line.remote, *portion)
-        report = parse_report(said.out.decode("utf-8", "surrogateescape"))
-        if said.code and not any(each.reason for each in report.values()):  # one of several push URLs, or a hook here
-            raise line.failure(said, transfers)
-        for refspec in portion:
-            ref = refspec.partition(":")[2]
-            told = report.get(ref)
-            if told is None or told.lost:
-                raise line.failure(said, transfers)
-            found = sound[ref] if told.outcome == "up to date" else told.found
-            transfers.append(_transfer(line, ref, sound[ref], told.outcome, found, told.reason))
-    if any(each.outcome == "diverged" for each in transfers):
-        transfers = _compared(line, transfers)
-    return _judged(line, transfers, pulling=False)
+    pattern = f"{'+' if force else ''}{EXPERIMENTS}*:{EXPERIMENTS}*"
+    said = line.ask(*plain, *_PUSH, "--", line.remote, pattern, extra=extra)
+    report = parse_report(said.out.decode("utf-8", "surrogateescape"))
+    answered = refs.keys() <= report.keys() and not any(each.lost for each in report.values())
+    if not answered or (said.code and not any(each.reason for each in report.values())):  # one of several push URLs
+        raise line.failure(said)
+    return {
+        ref: _transfer(line, ref, rev, told.outcome, rev if told.outcome == "up to date" else told.found, told.reason)
+        for ref, rev in refs.items()
+        for told in (report[ref],)
+    }
+
+
+def _fill(line: Line, refs: Mapping[str, str], outbox: str) -> None:
+    """Make a Git directory that holds *refs* alone, with the configuration of this one (gitrepository-layout(5)).
+
+    It lies in this one, where conditions on its place (`includeIf`) hold as well.
+    """
+    common = line.handle.common
+    config = os.path.join(common, "config").replace("\\", "\\\\").replace('"', '\\"')
+    lines = "".join(f"{refs[ref]} {ref}\n" for ref in sorted(refs))
+    with translating(outbox):
+        os.makedirs(os.path.join(outbox, "refs"))
+        contents = {
+            "HEAD": "ref: refs/heads/none\n",
+            "config": f'[core]\n\trepositoryformatversion = 0\n\tbare = true\n[include]\n\tpath = "{config}"\n',
+            "packed-refs": f"# pack-refs with: peeled fully-peeled sorted \n{lines}",
+        }
+        for name, text in contents.items():
+            write_new(os.path.join(outbox, name), text.encode("utf-8", "surrogateescape"))
+        with suppress(FileNotFoundError):
+            shutil.copy(os.path.join(common, "shallow"), outbox)
 
 
 def _damaged(ref: str) -> Transfer:
@@ -138,11 +183,8 @@ def pull(line: Line, names: Sequence[str], *, force: bool) -> list[Transfer]:
     new = {ref: rev for ref, rev in chosen.items() if here.get(ref) != rev}
     outcomes = {ref: _transfer(line, ref, rev, "up to date", rev) for ref, rev in chosen.items() if ref not in new}
     if new:
-        session = _sessions.create(line.handle.common, new_id(time.time_ns() // 1_000_000, os.urandom(10)), owner())
-        try:
+        with _session(line) as session:
             outcomes |= _through_quarantine(line, new, session, force=force)
-        finally:
-            _sessions.forget(line.handle.common, session)
     return _judged(line, [outcomes[ref] for ref in chosen], pulling=True)
 
 

@@ -188,7 +188,7 @@ def _check_ended(store: Store, ref: str, rev: str, taken: Collection[str]) -> No
     name, common = _name_of(ref), store.handle.common
     if ref in taken:
         raise NotOwner(name, "this program")
-    session = _records.unfinished(store.handle, rev, store.settings.folder)
+    session = _records.unfinished(store.library, rev, store.settings.folder)
     if session is None:
         return
     if not _sessions.is_alive(common, session):

@@ -16,8 +16,10 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import beside_dvc
 import importing
 import points
+import reading
 import remotes
 import resources
 import saves
@@ -31,6 +33,8 @@ GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "ticker": ticker.measure,
     "saves": saves.measure,
     "points": points.measure,
+    "reading": reading.measure,
+    "beside_dvc": beside_dvc.measure,
 }
 SLOW: Mapping[str, Callable[[bool], list[Figure]]] = {"remotes": remotes.measure}
 """Groups that are measured when they are named only: they need DVC, and minutes."""

@@ -162,7 +162,7 @@ def leftovers() -> Callable[[Path], list[str]]:
     """`leftovers(path)` are the files that only a broken transfer leaves: locks, kept or half-written packs, quarantines."""
 
     def leftovers(path: Path) -> list[str]:
-        patterns = ("*.lock", "*.keep", "tmp_*", "ref-*", "incoming-*")
+        patterns = ("*.lock", "*.keep", "tmp_*", "ref-*", "incoming-*", "outgoing-*")
         found = [str(each.relative_to(path)) for pattern in patterns for each in path.rglob(pattern)]
         return [each for each in found if not each.endswith("owner.lock")]
 

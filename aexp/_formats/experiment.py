@@ -1,5 +1,6 @@
 """An experiment as a commit: its message, the files of its folder, and the record read back from them."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -9,17 +10,23 @@ from typing import Any, Final
 import orjson
 from attrs import evolve, field, frozen
 
-from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, parse_experiment_ref
+from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, parse_experiment_ref, split_experiment_ref
 from .._lifecycle import Status
 from .._names import metric_file
-from .._values import Record
+from .._values import Record, unpacked_later
 from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
 from .gitobjects import Commit, Signature, trailers
 from .params import dump_params, from_json, merge, to_json
+from .plain import DEPTH, NODES
 from .series import Number, Points, flat, nested, tsv
 
 FORMAT: Final = 1
 """The version of experiment.json."""
+_ENDING: Final = r"\n\nAexp-Id: (\w+)\nAexp-Name: [^\n]+\nAexp-Status: \w+\n\Z"
+"""How the messages of `intend` end, found in a tenth of the time that any trailers take."""
+_STATUS: Final = {status.value: status for status in Status}
+MARK: Final = b'"$'
+"""What JSON holds in which `from_json` has something to do."""
 
 
 Files = Mapping[str, Mapping[str, Any]]
@@ -33,6 +40,17 @@ class Others:
     params: Files = field(factory=dict)
     metrics: Files = field(factory=dict)
     damaged: str | None = None
+    needs: bytes = b""
+    """The ids of the objects that this was read from, one behind the other."""
+
+    def unpack(self, name: str, packed: bytes) -> Mapping[str, Any]:
+        """Return the field *name* of a record that left its own part *packed*: params, metrics, or one of them by file."""
+        own = unpack_files(packed)
+        if name.startswith("params"):
+            files = {**self.params, **own} if self.params else own
+            return together(files) if name == "params" else files
+        files = {**self.metrics, **own} if self.metrics else own
+        return measured(files) if name == "metrics" else files
 
 
 @frozen(eq=False)
@@ -154,7 +172,8 @@ def pipeline(series: bool) -> bytes:
 
 def commit_id(message: str) -> str | None:
     """Return the experiment id that a commit's *message* names; None for a commit that aexp did not make."""
-    return trailers(message).get("Aexp-Id")
+    usual = re.search(_ENDING, message)
+    return usual[1] if usual else trailers(message).get("Aexp-Id")
 
 
 def record(
@@ -164,30 +183,44 @@ def record(
 
     *others* is what the tree's other files hold; where a name stands in several, the experiment's own wins.
     """
-    baseline, name = parse_experiment_ref(ref) or ("", ref)
-    params_by_file = {**others.params, f"{folder}/{PARAMS}": from_json(experiment["params"])}
-    metrics_by_file = {**others.metrics, f"{folder}/{METRICS}": metrics}
+    params = orjson.dumps([[f"{folder}/{PARAMS}", experiment["params"]]])
+    measured = orjson.dumps([[f"{folder}/{METRICS}", metrics]])
+    if MARK in measured:
+        measured = pack_files({f"{folder}/{METRICS}": metrics})
+    found = unpacked_later(_told(rev, ref, experiment, others.damaged), others, params, measured)
+    if MARK in params:
+        _ = found.params  # what is marked may be marked wrongly, which is to be known now
+    return found
+
+
+def pack_files(files: Files) -> bytes:
+    """Return what *files* hold as a record keeps it; raise `ValueError` or `TypeError` for what JSON cannot hold."""
+    return orjson.dumps([[path, to_json(content)] for path, content in files.items()])
+
+
+def unpack_files(packed: bytes) -> dict[str, Mapping[str, Any]]:
+    """Undo `pack_files`."""
+    pairs = orjson.loads(packed)
+    return {path: from_json(content) for path, content in pairs} if MARK in packed else dict(pairs)
+
+
+def _told(rev: str, ref: str, experiment: Mapping[str, Any], damaged: str | None) -> tuple[Any, ...]:
+    """Return the values of a record's fields, in order, but the mappings."""
+    baseline, name = split_experiment_ref(ref)
     ended = experiment["ended"]
-    return Record(
-        name=name,
-        id=experiment["id"],
-        rev=rev,
-        ref=ref,
-        baseline=baseline,
-        status=Status(experiment["status"]),
-        error=failure_from_json(experiment["error"]),
-        tags=tuple(experiment["tags"]),
-        message=experiment["message"],
-        created=datetime.fromisoformat(experiment["created"]),
-        ended=None if ended is None else datetime.fromisoformat(ended),
-        duration=experiment["duration"],
-        checkpoints=tuple(experiment["checkpoints"]),
-        code=code_from_json(experiment["code"]),
-        damaged=others.damaged,
-        params=_together(params_by_file),
-        params_by_file=params_by_file,
-        metrics=_measured(metrics_by_file),
-        metrics_by_file=metrics_by_file,
+    return (
+        *(name, experiment["id"], rev, ref, baseline),
+        _STATUS.get(experiment["status"]) or Status(experiment["status"]),
+        failure_from_json(experiment["error"]),
+        tuple(experiment["tags"]),
+        experiment["message"],
+        datetime.fromisoformat(experiment["created"]),
+        None if ended is None else datetime.fromisoformat(ended),
+        experiment["duration"],
+        tuple(experiment["checkpoints"]),
+        code_from_json(experiment["code"]),
+        (),
+        damaged,
     )
 
 
@@ -219,32 +252,39 @@ def foreign_record(rev: str, ref: str, commit: Commit, others: Others) -> Record
     """Return the record of a commit that aexp did not make, from the files that its dvc.yaml files name."""
     baseline, name = parse_experiment_ref(ref) or ("", ref)
     made = moment(commit.committer.time)
-    return Record(
-        name=name,
-        id=rev,
-        rev=rev,
-        ref=ref,
-        baseline=baseline,
-        status=Status.FINISHED,
-        message=commit.message.strip(),
-        created=made,
-        ended=made,
-        damaged=others.damaged,
-        params=_together(others.params),
-        params_by_file=others.params,
-        metrics=_measured(others.metrics),
-        metrics_by_file=others.metrics,
+    values = (
+        *(name, rev, rev, ref, baseline),
+        Status.FINISHED,
+        None,
+        (),
+        commit.message.strip(),
+        *(made, made),
+        *(None, (), None, ()),
+        others.damaged,
     )
+    try:
+        params, metrics = pack_files(others.params), pack_files(others.metrics)
+    except (TypeError, ValueError):  # half a surrogate pair in the name of a file
+        return evolve(
+            unpacked_later(values, Others(), b"[]", b"[]"),
+            params=together(others.params),
+            params_by_file=others.params,
+            metrics=measured(others.metrics),
+            metrics_by_file=others.metrics,
+        )
+    return unpacked_later(values, Others(), params, metrics)
 
 
-def _together(files: Files) -> Mapping[str, Any]:
+def together(files: Files) -> Mapping[str, Any]:
+    """Return the parameters of several files as one mapping; of equal keys the last file's counts."""
     merged: Mapping[str, Any] = {}
     for content in files.values():
         merged = merge(merged, content) if merged else content
     return merged
 
 
-def _measured(files: Files) -> dict[str, Any]:
+def measured(files: Files) -> dict[str, Any]:
+    """Return the metrics of several files as one flat mapping; of equal names the last file's counts."""
     measured: dict[str, Any] = {}
     for tree in files.values():
         measured |= flat(tree)
@@ -267,11 +307,52 @@ def damaged_record(rev: str, ref: str, reason: str) -> Record:
 
 
 def parse_json(content: bytes) -> Mapping[str, Any]:
-    """Return the mapping that *content* holds; raise `ValueError` for anything else."""
+    """Return the mapping that *content* holds; raise `ValueError` for anything else, or one nested too deep."""
+    containers = content.count(b"{") + content.count(b"[")
+    if containers > NODES:
+        raise ValueError(f"the file holds more than {NODES:,} mappings and lists")
     value = orjson.loads(content)
     if not isinstance(value, dict):
         raise ValueError("the file holds no mapping")
+    if containers > DEPTH and _is_deep(value):
+        raise ValueError(f"the file is nested more than {DEPTH} levels deep")
     return value
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(DEPTH + 2):  # parameters stand one level below the top
+        below: list[object] = []
+        for each in level:
+            below += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+        level = below
+    return bool(level)
+
+
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("id", "name", "status", "message", "created"), (str,)),
+    "ended": (str, type(None)),
+    "error": (dict, type(None)),
+    "duration": (int, float, type(None)),
+    **dict.fromkeys(("tags", "checkpoints"), (list,)),
+    **dict.fromkeys(("code", "params"), (dict,)),
+}
+
+
+def parse_account(content: bytes) -> Mapping[str, Any]:
+    """Return what experiment.json holds; raise `ValueError` when that is not an account of ours."""
+    account = parse_json(content)
+    for key, types in _TYPES.items():
+        if type(account.get(key, ())) not in types:
+            found = type(account[key]).__name__ if key in account else "missing"
+            raise ValueError(f"{ACCOUNT}: {key} is {found}, and no {' or '.join(each.__name__ for each in types)}")
+    texts = [account.get("session", ""), *account["tags"], *account["checkpoints"]]
+    if set(map(type, texts)) != {str}:
+        raise ValueError(f"{ACCOUNT}: a tag, a checkpoint or the session is no text")
+    for time in (account["created"], account["ended"]):
+        if time is not None and datetime.fromisoformat(time).tzinfo is None:
+            raise ValueError(f"{ACCOUNT}: {time} names no time zone")
+    return account
 
 
 def joined(parts: Sequence[bytes]) -> bytes:

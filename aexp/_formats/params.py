@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InvalidParams
 from .plain import DEPTH, plain
 from .python import load_python
-from .yaml import dump_yaml, load_yaml
+from .yaml import EXPANDED, dump_yaml, load_yaml
 
 __all__ = ["dump_params", "from_json", "load_params", "merge", "plain", "to_json"]
 
@@ -38,33 +38,36 @@ def dump_params(params: Mapping[str, Any]) -> bytes:
     return dump_yaml(dict(params))
 
 
-def load_params(content: bytes, file: str, *, limit: int = SIZE) -> dict[str, Any]:
+def load_params(content: bytes, file: str, *, limit: int = SIZE, expanded: int = EXPANDED) -> dict[str, Any]:
     """The plain parameters in a file: JSON, TOML or Python by the suffix of its name, YAML 1.2 otherwise.
 
     Dates become ISO 8601 strings; JSON may hold NaN and Infinity, as Python writes them; empty YAML holds nothing.
     Raises `InvalidParams` with the name of the file, and the line where it is known, for anything that cannot be
-    read in full: more than `limit` bytes, other than UTF-8, a key that stands twice, too deep or too large.
+    read in full: more than `limit` bytes, other than UTF-8, a key that stands twice, too deep or too large (YAML: more
+    than `expanded` once its aliases are written out).
     """
     if len(content) > limit:
         raise InvalidParams(f"{len(content):,} bytes are more than the limit of {limit:,}", file=file)
     text = decoded(content, file)
     try:
-        values = load_text(text, file)
-        return {} if values is None and _reader(file) is load_yaml else plain(values)
+        values = load_text(text, file, expanded=expanded)
+        return {} if values is None and _reader(file) is None else plain(values)
     except InvalidParams as error:
         raise InvalidParams(error.reason, file=file, line=error.line) from error.__cause__
 
 
-def load_text(text: str, file: str) -> object:
+def load_text(text: str, file: str, *, expanded: int = EXPANDED) -> object:
     """Return the values in a file as its own reader gives them: with dates, and what YAML's aliases share still shared.
 
     Raises `InvalidParams` without the name of the file.
     """
-    return _reader(file)(text)
+    reader = _reader(file)
+    return load_yaml(text, expanded) if reader is None else reader(text)
 
 
-def _reader(file: str) -> Callable[[str], object]:
-    return _READERS.get(PurePosixPath(file).suffix.lower(), load_yaml)
+def _reader(file: str) -> Callable[[str], object] | None:
+    """Return what reads *file*, by its suffix; None for YAML."""
+    return _READERS.get(PurePosixPath(file).suffix.lower())
 
 
 def decoded(content: bytes, file: str) -> str:

@@ -4,6 +4,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -132,16 +133,16 @@ def _number_or_word(value: object) -> str:
 _FAULTS = (YAMLError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def load_yaml(text: str) -> object:
+def load_yaml(text: str, expanded: int = EXPANDED) -> object:
     """The values of a document by the rules of YAML 1.2, as DVC reads it; None when there are none.
 
     Dates become `datetime` objects, and an alias the object that it stands for. Raises `InvalidParams` with the
     line, where there is one, for what is no YAML or has two documents, a key twice, an unknown tag, more than
-    `DEPTH` levels, or more than `EXPANDED` once its aliases are written out.
+    `DEPTH` levels, or more than *expanded* (as `EXPANDED`) once its aliases are written out.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.Scanner = _GuardedScanner
-    yaml.Parser = _GuardedParser
+    yaml.Parser = partial(_GuardedParser, expanded=expanded)
     yaml.Constructor = _StrictConstructor
     yaml.composer.warn_double_anchors = False
     try:
@@ -174,8 +175,9 @@ class _GuardedParser(Parser):
     # Python refuses to read so many digits, except in base 60 (YAML 1.1), where it would take minutes.
     _LONG_NUMBER = r"[-+]?[0-9][0-9_:.]{4300}"
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, expanded: int) -> None:
         super().__init__(loader)
+        self._most = expanded
         self._expanded = 0
         self._open: list[tuple[str | None, int]] = []
         self._sizes: dict[str, int] = {}
@@ -207,7 +209,7 @@ class _GuardedParser(Parser):
 
     def _count(self, size: int, event: NodeEvent) -> None:
         self._expanded += size
-        if self._expanded > EXPANDED:
+        if self._expanded > self._most:
             self._refuse("too large once its aliases are written out", event)
 
     def _refuse(self, problem: str, event: NodeEvent) -> None:

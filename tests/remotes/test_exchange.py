@@ -22,8 +22,8 @@ def outcomes(transfers: list[aexp.Transfer] | tuple[aexp.Transfer, ...]) -> dict
 
 
 def files_of(path: Path, pattern: str = "*") -> dict[Path, int]:
-    """Every file and folder below *path* that matches, with the time it was last changed."""
-    return {each: each.lstat().st_mtime_ns for each in path.rglob(pattern)}
+    """Every file and folder below *path* that matches, each file with the time it was last changed."""
+    return {each: each.is_file() and each.lstat().st_mtime_ns for each in path.rglob(pattern)}
 
 
 async def test_what_is_pushed_here_is_pulled_there(
@@ -270,17 +270,34 @@ async def test_every_push_url_counts(
     assert caught.value.kind == "unknown"
 
 
-async def test_a_pre_push_hook_of_the_user_decides(
-    repository: aexp.Repository, repo_path: Path, remote: Path, saved: Saved, refs_of: Refs
+async def test_a_pre_push_hook_is_for_branches(
+    repository: aexp.Repository, repo_path: Path, remote: Path, git: Git, saved: Saved
 ) -> None:
-    """A pre-push hook runs as for any push: it is told each ref, and when it refuses, nothing goes and its words are told."""
+    """A pre-push hook, which checks branches or pushes data of DVC's, is not run for experiments, wherever it stands."""
     await saved(repository, "one")
-    hook = repo_path / ".git" / "hooks" / "pre-push"
-    hook.write_text("#!/bin/sh\ncat >&2\necho 'error: not before lunch' >&2\nexit 1\n")
-    hook.chmod(0o755)
-    with pytest.raises(aexp.RemoteError, match="not before lunch"):
-        await repository.push()
-    assert refs_of(remote) == {}
+    (repo_path / "hooks").mkdir()
+    for hook in (repo_path / ".git" / "hooks" / "pre-push", repo_path / "hooks" / "pre-push"):
+        hook.write_text("#!/bin/sh\nexit 1\n")
+        hook.chmod(0o755)
+    assert outcomes(await repository.push()) == {"one": "new"}
+    git("config", "core.hooksPath", "hooks", cwd=repo_path)
+    assert outcomes(await repository.push(force=True)) == {"one": "up to date"}
+
+
+async def test_settings_that_depend_on_the_place_hold(
+    repository: aexp.Repository, repo_path: Path, remote: Path, git: Git, saved: Saved, tmp_path: Path
+) -> None:
+    """Settings that a user makes for all repositories below a folder, and paths from the top of this one, hold for a push."""
+    await saved(repository, "one")
+    (tmp_path / "work.config").write_text(f'[url "{remote}"]\n\tinsteadOf = work:\n')
+    git("config", "--global", f"includeIf.gitdir:{tmp_path}/.path", str(tmp_path / "work.config"), cwd=repo_path)
+    try:
+        git("remote", "set-url", "origin", "work:", cwd=repo_path)
+        assert outcomes(await repository.push()) == {"one": "new"}
+    finally:
+        git("config", "--global", "--remove-section", f"includeIf.gitdir:{tmp_path}/", cwd=repo_path)
+    git("remote", "set-url", "origin", "../remote.git", cwd=repo_path)
+    assert outcomes(await repository.push()) == {"one": "up to date"}
 
 
 async def test_a_partial_clone_pulls_whole_experiments(
@@ -465,8 +482,8 @@ async def test_a_disk_that_is_full_of_locks_is_told(
     assert outcomes(await other.pull()) == {"held": "new", "free": "up to date"}
 
 
-async def test_pushing_writes_nothing_here(repo_path: Path, remote: Path, saved: Saved) -> None:
-    """No file of the repository that is pushed from changes."""
+async def test_pushing_leaves_nothing_here(repo_path: Path, remote: Path, saved: Saved) -> None:
+    """No file of the repository that is pushed from changes, none is added, and no folder."""
     async with aexp.Repository(repo_path) as repository:
         await saved(repository, "one", "two")
     before = files_of(repo_path)

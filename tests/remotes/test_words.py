@@ -11,11 +11,9 @@ import aexp
 from aexp._layout import experiment_ref
 from aexp._names import is_holdable
 from aexp._remotes import (
-    MOST_ARGUMENTS,
     check_remote,
     explained,
     fault_of,
-    in_portions,
     parse_progress,
     parse_refs,
     parse_report,
@@ -248,20 +246,3 @@ def test_other_lines_are_no_progress(line: str) -> None:
     """Any line is either no progress or one that can be told."""
     assert parse_progress(f"fatal: {line}") is None
     parse_progress(line)
-
-
-@given(st.lists(st.text(min_size=1, max_size=30)), st.integers(20, 200))
-def test_refspecs_are_given_in_portions_that_a_command_line_takes(refspecs: list[str], most: int) -> None:
-    """Nothing is left out, the order stays, and no portion is larger than it may be unless it holds one."""
-    portions = list(in_portions(refspecs, most))
-    assert [each for portion in portions for each in portion] == refspecs
-    for portion in portions:
-        assert portion
-        weight = sum(len(each.encode()) + 9 for each in portion)
-        assert weight <= most or len(portion) == 1
-
-
-def test_thousands_of_experiments_go_in_one_connection() -> None:
-    """2,500 refspecs with names of usual length make one portion."""
-    refspecs = [f"{REV}:{experiment_ref(BASELINE, f'learning-rate-{number}')}" for number in range(2500)]
-    assert len(list(in_portions(refspecs, MOST_ARGUMENTS))) == 1
