@@ -56,15 +56,16 @@ def converse(
     stopped: Callable[[], bool],
     input: bytes = b"",
     heard: Callable[[str], None] | None = None,
+    flooded: Callable[[], bool] | None = None,
 ) -> Said:
-    """Run `git` until it ends, until *stopped*, or until it says nothing for longer than *limits* allow.
+    """Run `git` until it ends, until *stopped* or *flooded*, or until it says nothing for longer than *limits* allow.
 
     *heard* is given each line of its standard error, and each state of a progress line. On return the child and all
     that it started are gone, but for what it left running on purpose when it ended by itself (an ssh master).
     """
     child = start(handle, *arguments, extra=extra)
     try:
-        ending, out, words = _Conversation(child, limits, stopped, heard or _ignore, input).hold()
+        ending, out, words = _Conversation(child, limits, stopped, heard or _ignore, flooded or _never, input).hold()
     except BaseException:
         end(child)
         raise
@@ -113,6 +114,10 @@ def _ignore(_: str) -> None:
     """Hear nothing."""
 
 
+def _never() -> bool:
+    return False
+
+
 @define(eq=False)
 class _Conversation:
     """One child, while it works."""
@@ -121,6 +126,7 @@ class _Conversation:
     limits: Limits
     stopped: Callable[[], bool]
     heard: Callable[[str], None]
+    flooded: Callable[[], bool]
     input: bytes
     out: list[bytes] = field(factory=list)
     size: int = 0
@@ -162,7 +168,7 @@ class _Conversation:
                 if not self._attend(key.fileobj, key.fd):
                     ready.unregister(key.fileobj)
                     key.fileobj.close()  # type: ignore[union-attr]
-            if self.size > self.limits.output:
+            if self.size > self.limits.output or self.flooded():
                 return "flood"
             # Not until the pipes are closed: an ssh master or a credential daemon that goes on holds them open.
             if over and not any(key.events & selectors.EVENT_READ for key, _ in events):

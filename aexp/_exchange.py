@@ -9,7 +9,7 @@ from . import _lines, _transfers
 from ._access import Access
 from ._children import Limits
 from ._lines import Line
-from ._values import Progress, RemoteExperiment, Transfer, TransferProgress
+from ._values import Progress, RemoteExperiment, StrPath, Transfer, TransferProgress
 from ._workers import errand
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Exchange(Access):
     async def push(
         self,
         *names: str,
-        remote: str = "origin",
+        remote: StrPath = "origin",
         force: bool = False,
         data: bool = True,
         progress: Progress | None = None,
@@ -35,14 +35,15 @@ class Exchange(Access):
 
         All go in one connection. Where the remote has another experiment of that name, it stays unless *force*, and
         `Diverged` is raised after all others were pushed. *data* is for DVC-tracked data, which does not travel yet:
-        `Transfer.data` says so. *progress* is called on the event loop. Raises `ExperimentNotFound`, `AmbiguousName`.
+        `Transfer.data` says so. *progress* is called on the event loop. Raises `ExperimentNotFound`, `AmbiguousName`, and
+        `NoBaseline` without names where HEAD has no commit.
         """
         return await self._speak(remote, partial(_transfers.push, names=names, force=force), progress)
 
     async def pull(
         self,
         *names: str,
-        remote: str = "origin",
+        remote: StrPath = "origin",
         force: bool = False,
         data: bool = True,
         progress: Progress | None = None,
@@ -53,21 +54,22 @@ class Exchange(Access):
         stands here stays unless *force* (which puts it into the trash), and `Diverged` is raised after all others were
         pulled. *data* and *progress* are as in `push`. Raises `ExperimentNotFound`, `AmbiguousName`.
         """
-        return await self._speak(remote, partial(_transfers.pull, names=names, force=force), progress)
+        pull = partial(_transfers.pull, names=names, force=force, limit=self._settings.pull_limit)
+        return await self._speak(remote, pull, progress)
 
-    async def remote_experiments(self, remote: str = "origin") -> list[RemoteExperiment]:
+    async def remote_experiments(self, remote: StrPath = "origin") -> list[RemoteExperiment]:
         """Return the experiments that *remote* has, in the order of their refs; nothing is fetched.
 
         DVC's own refs are left out, and so are names that no disk or terminal could hold.
         """
         return list((await self._speak(remote, _lines.listed)).values())
 
-    async def _speak(self, remote: str, call: Callable[[Line], T], progress: Progress | None = None) -> T:
+    async def _speak(self, remote: StrPath, call: Callable[[Line], T], progress: Progress | None = None) -> T:
         self._usable(self._reader)
-        path, variables = self._path, dict(os.environ)
+        path, place, variables = self._path, os.fspath(remote), dict(os.environ)
         limits = Limits(self._settings.connect_timeout, self._settings.stall_timeout)
 
         def speak(stopped: Callable[[], bool], tell: Callable[[TransferProgress], None]) -> T:
-            return call(_lines.open_line(path, remote, limits, variables, stopped, tell))
+            return call(_lines.open_line(path, place, limits, variables, stopped, tell))
 
         return await errand("aexp-remote", speak, progress)

@@ -56,8 +56,17 @@ class Line:
     memory: dict[bytes, bool] = field(factory=dict)
     """What is known of trees and files: whether they reference data."""
 
-    def ask(self, *arguments: str, input: bytes = b"", extra: Mapping[str, str] | None = None) -> Said:
-        """Run `git` beside the remote; return what it says, good or bad; raise `RemoteError` when it falls silent."""
+    def ask(
+        self,
+        *arguments: str,
+        input: bytes = b"",
+        extra: Mapping[str, str] | None = None,
+        flooded: Callable[[], bool] | None = None,
+    ) -> Said:
+        """Run `git` beside the remote; return what it says, good or bad.
+
+        Raises `RemoteError` when it falls silent, lists without end, or is *flooded*; `Stopped`.
+        """
         said = converse(
             self.handle,
             *_ALWAYS,
@@ -67,6 +76,7 @@ class Line:
             stopped=self.stopped,
             input=input,
             heard=self.teller.hear,
+            flooded=flooded,
         )
         self.teller.finish()
         if said.ending == "stopped":
@@ -76,7 +86,7 @@ class Line:
                 redacted(self.remote), "timeout", f"it said nothing for too long; {explained(said.words)}"
             )
         if said.ending == "flood":
-            raise RemoteError(redacted(self.remote), "hostile", "it lists more than any remote holds")
+            raise RemoteError(redacted(self.remote), "hostile", "it sends more than is taken (pull_limit)")
         return said
 
     def failure(self, said: Said, transfers: Sequence[Transfer] = ()) -> RemoteError:

@@ -168,7 +168,7 @@ def _transfer(line: Line, ref: str, rev: str, outcome: Outcome, found: str | Non
 # ---- pull ----
 
 
-def pull(line: Line, names: Sequence[str], *, force: bool) -> list[Transfer]:
+def pull(line: Line, names: Sequence[str], *, force: bool, limit: int) -> list[Transfer]:
     """Pull experiments, all in one connection; return what became of each.
 
     What is fetched lies in a quarantine until Git has checked every object and that none is missing; only then do the
@@ -184,19 +184,19 @@ def pull(line: Line, names: Sequence[str], *, force: bool) -> list[Transfer]:
     outcomes = {ref: _transfer(line, ref, rev, "up to date", rev) for ref, rev in chosen.items() if ref not in new}
     if new:
         with _session(line) as session:
-            outcomes |= _through_quarantine(line, new, session, force=force)
+            outcomes |= _through_quarantine(line, new, session, force=force, limit=limit)
     return _judged(line, [outcomes[ref] for ref in chosen], pulling=True)
 
 
 def _through_quarantine(
-    line: Line, new: Mapping[str, str], session: _sessions.Session, *, force: bool
+    line: Line, new: Mapping[str, str], session: _sessions.Session, *, force: bool, limit: int
 ) -> dict[str, Transfer]:
     """Fetch *new* into a quarantine, check it, and let it in; a killed process leaves a dead session to be swept."""
     quarantine = os.path.join(session.path, "incoming-objects")
     with translating(quarantine):
         os.makedirs(os.path.join(quarantine, "pack"))
         os.makedirs(os.path.join(quarantine, "info"))
-    _fetch(line, new.values(), quarantine)
+    _fetch(line, new.values(), quarantine, limit)
     beside = open_handle(line.handle.common)
     beside.repo.odb.add_disk_alternate(quarantine)
     inside = evolve(line, handle=beside, memory={})
@@ -210,14 +210,24 @@ def _through_quarantine(
     return outcomes | (_let_in(line, moving, quarantine, session) if moving else {})
 
 
-def _fetch(line: Line, revs: Collection[str], quarantine: str) -> None:
-    """Fetch commits by id, so that what was listed is what comes, whatever happens to the refs meanwhile."""
+def _fetch(line: Line, revs: Collection[str], quarantine: str, limit: int) -> None:
+    """Fetch commits by id, so that what was listed is what comes, whatever happens to the refs meanwhile.
+
+    Packs of more than *limit* bytes in all are cut off.
+    """
     extra = {
         "GIT_OBJECT_DIRECTORY": quarantine,
         "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(os.path.join(line.handle.common, "objects")),
     }
     wanted = "".join(f"{rev}\n" for rev in sorted(set(revs))).encode()
-    said = line.ask(*_FETCH, "--", line.remote, input=wanted, extra=extra)
+    packs = os.path.join(quarantine, "pack")
+
+    def flooded() -> bool:
+        with suppress(FileNotFoundError), os.scandir(packs) as entries:  # a temporary pack has just got its name
+            return sum(each.stat().st_size for each in entries) > limit
+        return False
+
+    said = line.ask(*_FETCH, "--", line.remote, input=wanted, extra=extra, flooded=flooded)
     if said.code:
         raise line.failure(said)
 

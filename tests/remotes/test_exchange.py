@@ -355,7 +355,7 @@ async def test_a_folder_is_a_remote(
     await saved(repository, "one")
     monkeypatch.chdir(tmp_path)
     assert outcomes(await repository.push(remote=odd.name)) == {"one": "new"}
-    assert outcomes(await repository.push(remote=str(odd))) == {"one": "up to date"}
+    assert outcomes(await repository.push(remote=odd)) == {"one": "up to date"}
     assert outcomes(await repository.push(remote=odd.as_uri())) == {"one": "up to date"}
     assert [each.name for each in await repository.remote_experiments(odd.name)] == ["one"]
     git("clone", "--quiet", "--bare", odd, tmp_path / "a:b\\c", cwd=tmp_path)

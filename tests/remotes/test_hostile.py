@@ -1,5 +1,6 @@
 """A remote may hold and say anything: what is unsound is refused by name, and nothing of it is seen here."""
 
+import os
 import socket
 import subprocess
 import threading
@@ -209,6 +210,21 @@ async def test_hostile_refs_are_not_listed(
     assert [each.name for each in await other.pull()] == ["good"]
     with pytest.raises(aexp.ExperimentNotFound):
         await other.pull(experiment_ref(main, "-rf"))
+
+
+async def test_more_than_is_wanted_is_cut_off(
+    repository: aexp.Repository, other_path: Path, refs_of: Refs, leftovers: Leftovers
+) -> None:
+    """A remote that sends more than Settings.pull_limit is cut off, and nothing of it is kept."""
+    async with repository.experiment("large") as experiment:
+        await experiment.log_file("noise.bin", os.urandom(3_000_000))
+    await repository.push()
+    async with aexp.Repository(other_path, settings=aexp.Settings(pull_limit=100_000)) as other:
+        with pytest.raises(aexp.RemoteError, match="pull_limit") as caught:
+            await other.pull()
+    assert caught.value.kind == "hostile"
+    assert refs_of(other_path) == {}
+    assert leftovers(other_path) == []
 
 
 # ---- a server that lies: the git protocol, version 0, without capabilities (gitprotocol-pack(5)) ----
