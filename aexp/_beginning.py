@@ -7,11 +7,13 @@ from typing import Any
 
 from attrs import evolve
 
+from . import _joining
 from ._desk import Desk
 from ._experiment import Experiment
 from ._repository import Repository
 from ._values import Settings, StrPath
 from ._ways import Join, way
+from .errors import InvalidParams, RepositoryNotFound
 
 
 def init(
@@ -24,12 +26,12 @@ def init(
     along with the experiment. The other options are those of `Repository.experiment`.
 
     In a program that another experiment has started (`Experiment.run`, `aexp run`), it joins that one: what is logged,
-    parameters, tags and files become a part of it, and its name, baseline, code and `force` count.
+    parameters, tags and files become a part of it, and its name, baseline, code and `force` count. When that one is
+    over, or *path* leads to another repository, the program begins its own. Its *overrides* raise `InvalidParams`.
     """
     found = way(os.environ)
-    if isinstance(found, Join) and _is_within(path, found.repository):
-        return Beginning(Repository(found.repository, settings=settings), name, options, found)
-    return Beginning(Repository(path, settings=settings), name, options)
+    join = found if isinstance(found, Join) and _is_within(path, found.repository) else None
+    return Beginning(Repository(path, settings=settings), name, options, join)
 
 
 def _is_within(path: StrPath, repository: str) -> bool:
@@ -47,12 +49,8 @@ class Beginning:
         self, repository: Repository, name: str | None, options: Mapping[str, Any], join: Join | None = None
     ) -> None:
         self._repository = repository
+        self._join = join
         self._experiment = repository.experiment(name, **options)
-        if join is not None:
-            repository._join = self._experiment._join = join
-            self._experiment._options = evolve(
-                self._experiment._options, name=join.name, baseline=join.baseline, code="none", force=True
-            )
         self._experiment._open = self._ready  # a discarded one may be initialised again: the repository is opened anew
 
     async def _ready(self, baseline: str) -> Desk:
@@ -61,15 +59,45 @@ class Beginning:
 
     def __await__(self) -> Generator[Any, Any, Experiment]:
         """Begin, and return the experiment; `save()` and `discard()` close the repository."""
-        self._experiment._ended = self._repository.aclose
+        self._experiment._ended = self._close
         return self._begin().__await__()
 
     async def _begin(self) -> Experiment:
         try:
+            if self._join is not None:
+                await self._follow(self._join)
             return await self._experiment.init()
         except BaseException:
             await self._repository.aclose()
             raise
+
+    async def _follow(self, join: Join) -> None:
+        """Join the experiment if it is still there: its repository takes the place of ours."""
+        self._join = None
+        repository = Repository(join.repository, settings=self._repository._settings)
+        try:
+            await repository.open()
+            there = await repository._write(_joining.is_open, join)
+        except RepositoryNotFound:
+            return
+        except BaseException:
+            await repository.aclose()
+            raise
+        if not there:
+            await repository.aclose()
+            return
+        self._repository, experiment = repository, self._experiment
+        if experiment._options.overrides:
+            raise InvalidParams(
+                "overrides= change the tree of the experiment that this program joined; give them there, or pass params="
+            )
+        repository._join = experiment._join = join
+        experiment._options = evolve(
+            experiment._options, name=join.name, baseline=join.baseline, code="none", force=True
+        )
+
+    async def _close(self) -> None:
+        await self._repository.aclose()
 
     async def __aenter__(self) -> Experiment:
         """Begin, and return the experiment."""

@@ -236,12 +236,16 @@ def check_plain(root: str) -> None:
             raise NotADirectoryError(f"{place} leads somewhere else")
 
 
-def sweep(handle: _git.Handle, path: str) -> None:
-    """Take away what dead sessions have put up in the DVC repository of *path*; the names in `OURS` say what is theirs."""
+def sweep(handle: _git.Handle, path: str) -> str | None:
+    """Take away what dead sessions have put up in the DVC repository of *path*, and return that; None without one.
+
+    The names in `OURS` say what is whose.
+    """
     root = find_root(path, handle.worktree)
     if root is not None:
         with suppress(OSError):  # somebody else does it, too, or nothing can be written
             _sweep(root, handle.common)
+    return root
 
 
 def _sweep(root: str, common: str) -> None:

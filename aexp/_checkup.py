@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from attrs import evolve
 
-from . import _git, _leftovers, _machine, _packs, _records, _recovery, _refs, _sessions
+from . import _git, _joining, _leftovers, _machine, _packs, _records, _recovery, _refs, _sessions
 from ._files import Breath
 from ._findings import KEPT_JOURNALS, KEPT_TRASH, Disk, Lock, Seen, Shape, trashed_before
 from ._layout import TRASH
@@ -87,7 +87,9 @@ def _with_sessions(store: Store, seen: Seen) -> Seen:
             continue
         try:
             ledger = _sessions.read_ledger(session.path, id)
-            left += [_recovery.left_open(account, id) for account in ledger.open()]
+            if _joining.belongs(common, id):  # it waits for the experiment that it is a part of
+                continue
+            left += _recovery.interrupted_in(common, id, ledger)
             if ledger.ended():
                 ended.append(id)
         except JournalCorrupt as error:

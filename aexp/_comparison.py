@@ -49,7 +49,7 @@ class FileChange:
 class Comparison:
     """What differs between two commits; what is equal is not in it.
 
-    `params` are flat (`model.depth`), `metrics` as logged (`train/loss`). `files` are sorted by path, without those of
+    `params` are flat (`model.depth`), `metrics` as logged (`train/loss`). `files` are in Git's order, by the bytes of their paths, without those of
     aexp's own folder, which `params` and `metrics` speak of. `patch` is what `git diff` prints, when it was asked for.
     """
 

@@ -64,7 +64,7 @@ def compare(library: Pipelines, left: str, right: str, folder: str, patch: bool)
         right=new_side,
         params=changes(flat_params(old.params), flat_params(new.params)),
         metrics=changes(old.metrics, new.metrics),
-        files=tuple(sorted(files, key=lambda each: each.path)),
+        files=tuple(files),
         patch=_patch(handle, old_side.rev, new_side.rev, folder) if patch else None,
     )
 

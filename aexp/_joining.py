@@ -14,7 +14,7 @@ from ._files import make_folders, move_folder, translating
 from ._formats.account import Account
 from ._formats.journal import Extents, Kind
 from ._formats.params import merge, to_json
-from ._formats.series import Number, decode_value
+from ._formats.series import Number, decode_value, encode_values
 from ._sessions import Ledger, Session
 from ._store import Store
 from ._ways import Join
@@ -31,6 +31,7 @@ class Part:
     last: Mapping[str, Number]
     """The last value of each metric."""
     step: int
+    points: int
     files: frozenset[str]
 
 
@@ -39,57 +40,72 @@ def session_joins(join: Join) -> dict[str, Any]:
     return {_sessions.JOINS: {"experiment": join.experiment, "session": join.session}}
 
 
+def is_open(store: Store, join: Join) -> bool:
+    """Say whether the session stands whose experiment is to be joined; one of a dead process is still to be saved."""
+    return os.path.isdir(_sessions.folder(store.handle.common, join.session))
+
+
 def gather(store: Store, experiment: str, known: Collection[str]) -> tuple[list[Part], list[JournalCorrupt]]:
     """Take in what ended programs brought to *experiment*, which is ours; *known* are the sessions that it has.
 
     Return the parts, those first that began first, and what is wrong with the journals that were left where they are.
     """
     assert store.session is not None
-    return _gathered(store, store.session, experiment, known)
+    found = _joiners(store.handle.common, store.session).get(experiment, [])
+    return _gathered(store, store.session, found, known)
+
+
+def _joiners(common: str, ours: Session) -> dict[str, list[str]]:
+    """Return the sessions that join an experiment, by its id: those that stand by themselves, and those moved into ours."""
+    found: dict[str, list[str]] = {}
+    inside = os.path.join(ours.path, _sessions.JOINED)
+    moved = os.listdir(inside) if os.path.isdir(inside) else []
+    places = {id: _sessions.joined_folder(ours.path, id) for id in moved}
+    places |= {id: _sessions.folder(common, id) for id in _sessions.names(common)}
+    for id, path in sorted(places.items()):
+        experiment = _sessions.joins(path).get("experiment")
+        if experiment is not None:
+            found.setdefault(experiment, []).append(id)
+    return found
 
 
 def _gathered(
-    store: Store, ours: Session, experiment: str, known: Collection[str]
+    store: Store, ours: Session, ids: Collection[str], known: Collection[str], *, salvage: bool = False
 ) -> tuple[list[Part], list[JournalCorrupt]]:
-    common = store.handle.common
     parts: list[Part] = []
     damaged: list[JournalCorrupt] = []
-    for path, id, ledger in list(_taken_in(common, ours, experiment, known, damaged)):
-        parts += _parts(path, id, ledger)
-        store.drop_anchors(id)
+    for id in ids:
+        if id in known:
+            continue
+        try:
+            taken = _taken_in(store.handle.common, ours, id, salvage=salvage)
+            if taken is not None:
+                parts += _parts(_sessions.joined_folder(ours.path, id), id, taken)
+                store.drop_anchors(id)
+        except JournalCorrupt as error:
+            damaged.append(error)
     parts.sort(key=lambda part: part.account.created)
     return parts, damaged
 
 
-def _taken_in(
-    common: str, ours: Session, experiment: str, known: Collection[str], damaged: list[JournalCorrupt]
-) -> Iterator[tuple[str, str, Ledger]]:
-    """Move the sessions of ended programs into ours; yield folder, id and ledger of each there that is not *known*."""
-    inside = os.path.join(ours.path, _sessions.JOINED)
-    if os.path.isdir(inside):
-        for id in sorted(set(os.listdir(inside)).difference(known)):  # we died before the journal told of it
-            path = _sessions.joined_folder(ours.path, id)
-            if _sessions.joins(path).get("experiment") == experiment:
-                yield path, id, _sessions.read_ledger(path, id)
-    for id in _sessions.names(common):
-        if _sessions.joins(_sessions.folder(common, id)).get("experiment") != experiment:
-            continue
-        session = _sessions.claim(common, id)
-        if session is None:  # it is at work
-            continue
-        try:
-            ledger = _sessions.read_ledger(session.path, id)
-            if ledger.ended():  # it gave up what it had logged
-                continue
-            path = _sessions.joined_folder(ours.path, id)
-            with translating(path):
-                make_folders(inside)
-                move_folder(session.path, path)
-            yield path, id, ledger
-        except JournalCorrupt as error:
-            damaged.append(error)
-        finally:
-            session.close()
+def _taken_in(common: str, ours: Session, id: str, *, salvage: bool) -> Ledger | None:
+    """Move the session *id* into ours, and return its ledger; None when it is at work, or gave up what it had logged."""
+    path = _sessions.joined_folder(ours.path, id)
+    if os.path.isdir(path):  # we died before the journal told of it
+        return _sessions.read_ledger(path, id, salvage=salvage)
+    session = _sessions.claim(common, id)
+    if session is None:
+        return None
+    try:
+        ledger = _sessions.read_ledger(session.path, id, salvage=salvage)
+        if ledger.ended():
+            return None
+        with translating(path):
+            make_folders(os.path.dirname(path))
+            move_folder(session.path, path)
+        return ledger
+    finally:
+        session.close()
 
 
 def _parts(path: str, id: str, ledger: Ledger) -> Iterator[Part]:
@@ -97,15 +113,15 @@ def _parts(path: str, id: str, ledger: Ledger) -> Iterator[Part]:
         extents = ledger.extents.get(account.number, Extents())
         last: dict[str, Number] = {}
         files: set[str] = set()
-        step = account.step
+        step, points = account.step, 0
         for kind, payload in _sessions.read_extents(path, id, extents, account.number, None):
             if kind != Kind.POINTS:
                 files.add(payload[1])
                 continue
             for name, (steps, values, *_) in payload[1].items():
                 last[name] = decode_value(values[-1])
-                step = max([step, *steps])
-        yield Part(id, account, extents, last, step, frozenset(files))
+                step, points = max([step, *steps]), points + len(steps)
+        yield Part(id, account, extents, last, step, points, frozenset(files))
 
 
 def highest(store: Store, account: Account, extents: Extents) -> int:
@@ -140,27 +156,37 @@ def records(account: Account, part: Part) -> Iterator[tuple[Kind, list[Any]]]:
         yield Kind.MESSAGE, [number, after.message]
     if part.step > account.step:
         yield Kind.STEP, [number, part.step]
-    yield Kind.JOINED, [number, part.session, part.account.number, [list(each) for each in part.extents]]
+    ranges = [list(each) for each in part.extents]
+    last = dict(zip(part.last, encode_values(list(part.last.values())), strict=True))
+    yield Kind.JOINED, [number, part.session, part.account.number, ranges, [last, part.step, part.points]]
 
 
 # ---- what a dead session left ----
 
 
-def complete(store: Store, session: Session, ledger: Ledger) -> Ledger:
-    """Take in what programs brought to the open experiments of a dead *session*; return its ledger with it."""
+def complete(
+    store: Store, session: Session, ledger: Ledger, *, salvage: bool = False
+) -> tuple[Ledger, dict[str, JournalCorrupt]]:
+    """Take in what programs brought to the open experiments of a dead *session*.
+
+    Return its ledger with that, and by their ids the experiments of which a part is damaged and left where it is;
+    *salvage* takes what is readable of such parts.
+    """
     said: list[tuple[str, object]] = []
-    for left in ledger.open():
+    bad: dict[str, JournalCorrupt] = {}
+    joiners = _joiners(store.handle.common, session)
+    for left in ledger.open() if joiners else ():
         account = left
-        parts, damaged = _gathered(store, session, account.id, account.joined)
+        parts, damaged = _gathered(store, session, joiners.get(account.id, ()), account.joined, salvage=salvage)
         for part in parts:
             said += records(account, part)
             account = added(account, part)
         if damaged:
-            raise damaged[0]
-    if not said:
-        return ledger
-    _sessions.append(session, ledger, said)
-    return _sessions.read_ledger(session.path, session.id, salvage=True)
+            bad[account.id] = damaged[0]
+    if said:
+        _sessions.append(session, ledger, said)
+        ledger = _sessions.read_ledger(session.path, session.id, salvage=True)
+    return ledger, bad
 
 
 def held(common: str) -> dict[str, str]:

@@ -1,281 +1,32 @@
-"""Reading journals while others write them: without their locks, and each byte once.
+"""The sessions of a repository while they live: what runs in them, what happens, what was logged.
 
-A session's owner appends whole lines, goes on in a new segment when one is full or its sync has failed, and renames the
-folder when it ends. So a line without its end is not there yet; a segment is complete as soon as there is a later one;
-and what stands twice is read once, by its sequence number.
+A session that joined another is a part of that one's experiment, as long as that stands: its points are told as the
+experiment's own, and nothing else of it.
 """
 
-import json
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
-from types import MappingProxyType
-from typing import Any, BinaryIO, Final
+from typing import Final
 
-from attrs import define, field
+from attrs import evolve
 
 from . import _sessions
 from ._events import Event, EventKind, Running
-from ._files import Breath, read
-from ._formats.account import Account, begun, told
-from ._formats.experiment import moment
-from ._formats.journal import Extents, Kind, Line, Reader
-from ._formats.series import Curve, Number, decode_value
-from ._layout import segment_name
-from ._lifecycle import Status
+from ._files import Breath
+from ._formats.params import merge
+from ._formats.series import Curve
+from ._tails import PROBE, Standing, Tail, holder
 from ._values import Series
-from .errors import AmbiguousName, JournalCorrupt
+from .errors import AmbiguousName
 
 SLICE: Final = 0.05
 """Seconds that one call reads: who waits for the thread, or cancels, waits no longer."""
-PROBE: Final = 1.0
-"""Seconds between two looks whether a session's owner lives, and whether a dead session has changed."""
 SETTLED: Final = 10**8
 """Nanoseconds after which another change of a folder has another time, however coarse the file system's clock is."""
-GATHER: Final = 0.1
-"""Seconds over which what is logged to an experiment is told as one event."""
-_AT_ONCE: Final[Mapping[str, EventKind]] = MappingProxyType(
-    {
-        Kind.END: EventKind.ENDED,
-        Kind.KEPT: EventKind.KEPT,
-        Kind.DISCARDED: EventKind.DISCARDED,
-        Kind.RESUMED: EventKind.RESUMED,
-    }
-)
-_GATHERED: Final[Mapping[str, EventKind]] = MappingProxyType(
-    {
-        Kind.POINTS: EventKind.METRICS,
-        Kind.PARAMS: EventKind.PARAMS,
-        Kind.TAGS: EventKind.DESCRIBED,
-        Kind.MESSAGE: EventKind.DESCRIBED,
-    }
-)
-
-
-@define(eq=False)
-class _Standing:
-    """How an experiment stands, and where its points lie."""
-
-    account: Account
-    summary: dict[str, Number] = field(factory=dict)
-    step: int = 0
-    points: int = 0
-    extents: Extents = field(factory=Extents)
-
-    def learn(self, line: Line, segment: int) -> None:
-        if line.kind != Kind.POINTS:
-            self.account = told(self.account, line.kind, line.payload)
-            return
-        for name, column in line.payload[1].items():
-            self.summary[name] = decode_value(column[1][-1])
-            highest = max(column[0])
-            self.step = max(self.step, highest)
-            self.points += len(column[0])
-        self.extents.add(segment, line.offset, line.length)
-
-
-_News = tuple[EventKind, _Standing, str | None]
-"""What happened, to whom, and the commit that was made."""
-
-
-@define(eq=False)
-class Tail:
-    """What is known of one session, and how far its journal is read."""
-
-    common: str
-    id: str
-    holder: Mapping[str, Any]
-    alive: bool = True
-    place: str = _sessions.LIVE
-    looked: float = -PROBE
-    """When its owner was last looked for, by the monotonic clock."""
-    drained: bool = False
-    """Whether all was read that was there."""
-    mourned: bool = False
-    """Whether it was told what a dead session left."""
-    _reader: Reader = field(init=False)
-    _segment: int = 0
-    _offset: int = 0
-    _standing: dict[int, _Standing] = field(factory=dict)
-    _gathered: dict[tuple[int, EventKind], None] = field(factory=dict)
-    _told: float = 0.0
-
-    def __attrs_post_init__(self) -> None:
-        """Begin at the beginning."""
-        self._reader = Reader(self.id, salvage=True)
-
-    @property
-    def path(self) -> str:
-        """The session's folder."""
-        return _sessions.folder(self.common, self.id, self.place)
-
-    def read(self, until: float) -> Iterator[_News]:
-        """Read on, soon after *until* of the monotonic clock at most, and yield what has happened."""
-        breath, self.drained = Breath(), True
-        numbers, headers = self._segments()
-        if _sessions.begins(numbers, headers).get(self._segment, self._reader.sequence) < self._reader.sequence:
-            self._read_again()
-        else:
-            for line in self._lines(numbers, headers):
-                breath()
-                yield from self._learned(line)
-                if time.monotonic() > until:
-                    self.drained = False
-                    break
-        if self.drained or time.monotonic() - self._told >= GATHER:
-            self._told = time.monotonic()
-            gathered, self._gathered = self._gathered, {}
-            for number, kind in gathered:
-                yield kind, self._standing[number], None
-
-    def under_way(self) -> list[_Standing]:
-        """Return the experiments that are neither saved nor left."""
-        return [each for each in self._complete() if self.alive and not each.account.fate]
-
-    def left(self) -> list[_Standing]:
-        """Return the experiments that were left behind: kept, or open when the owner died."""
-        fates = (Kind.KEPT,) if self.alive else ("", Kind.KEPT)
-        return [each for each in self._complete() if each.account.fate in fates]
-
-    def _complete(self) -> list[_Standing]:
-        return [each for each in self._standing.values() if each.account.complete]
-
-    def event(self, kind: EventKind, standing: _Standing, rev: str | None = None) -> Event:
-        """Return an event about an experiment of this session, as it stands now."""
-        return Event(kind=kind, session=self.id, experiment=self.running(standing), rev=rev)
-
-    def running(self, standing: _Standing) -> Running:
-        """Return how an experiment of this session stands, for others to keep."""
-        account, holder = standing.account, self.holder
-        status = Status.INTERRUPTED if not self.alive and account.status is Status.RUNNING else account.status
-        return Running(
-            name=account.name,
-            id=account.id,
-            ref=account.ref,
-            baseline=account.baseline,
-            status=status,
-            created=moment(account.created),
-            ended=None if account.ended is None else moment(account.ended),
-            error=account.error,
-            session=self.id,
-            host=str(holder.get("host", "")),
-            user=str(holder.get("user", "")),
-            pid=holder["pid"] if isinstance(holder.get("pid"), int) else 0,
-            tags=account.tags,
-            message=account.message,
-            checkpoints=account.checkpoints,
-            params=account.params,
-            summary=dict(standing.summary),
-            step=max(standing.step, account.step),
-            points=standing.points,
-        )
-
-    def series(self, standing: _Standing, metric: str | None) -> dict[str, Series]:
-        """Return the series of *metric*, or of every metric, as far as the journal is read."""
-        try:
-            return self._series(standing, metric, self.path)
-        except FileNotFoundError:  # the session has ended just now
-            return self._series(standing, metric, _sessions.folder(self.common, self.id, _sessions.DONE))
-        except JournalCorrupt:
-            self._read_again()
-            return self._series(self._standing[standing.account.number], metric, self.path)
-
-    def _read_again(self) -> None:
-        """Read all from the beginning: a sync has failed, and what it may have lost stands again in a later segment."""
-        self._reader, self._segment, self._offset, self._standing = Reader(self.id, salvage=True), 0, 0, {}
-        breath = Breath()
-        for line in self._lines(*self._segments()):
-            breath()
-            for _ in self._learned(line):
-                pass
-        self._gathered = {(each.account.number, EventKind.METRICS): None for each in self.under_way()}
-
-    def _series(self, standing: _Standing, metric: str | None, path: str) -> dict[str, Series]:
-        curves: dict[str, Curve] = {}
-        number = standing.account.number
-        for kind, payload in _sessions.read_extents(path, self.id, standing.extents, number, None):
-            for name, column in payload[1].items() if kind == Kind.POINTS else ():
-                if metric in (None, name):
-                    curves.setdefault(name, Curve()).extend(*column)
-        return {name: curve.series() for name, curve in curves.items()}
-
-    def _learned(self, line: Line) -> Iterator[_News]:
-        number = line.payload[0] if isinstance(line.payload, list) else 0
-        standing = self._standing.get(number)
-        if line.kind == Kind.BEGIN:
-            account, kind = begun(line.payload), EventKind.BEGUN
-            if standing is None:
-                standing = self._standing[number] = _Standing(account)
-            else:  # resumed by the session that kept or discarded it
-                standing.account, kind = account, EventKind.RESUMED
-            if account.complete:
-                yield kind, standing, None
-        elif standing is not None:
-            standing.learn(line, self._segment)
-            if standing.account.complete:
-                yield from self._heard(number, standing, line)
-            if standing.account.fate in (Kind.SAVED, Kind.MOVED):
-                del self._standing[number]
-
-    def _heard(self, number: int, standing: _Standing, line: Line) -> Iterator[_News]:
-        if line.kind in _GATHERED:
-            self._gathered[number, _GATHERED[line.kind]] = None
-            return
-        if line.kind == Kind.SAVED:
-            kind, rev = (EventKind.SAVED if line.payload[2] else EventKind.CHECKPOINT), line.payload[1]
-        elif line.kind in _AT_ONCE:
-            kind, rev = _AT_ONCE[line.kind], None
-        elif line.kind == Kind.MOVED:
-            kind, rev = None, None
-        else:
-            return
-        for before in [each for each in self._gathered if each[0] == number]:
-            del self._gathered[before]
-            yield before[1], standing, None
-        if kind is not None:
-            yield kind, standing, rev
-
-    def _segments(self) -> tuple[list[int], dict[int, int]]:
-        """Return the segments that may hold something new, and the headers of those that are new."""
-        try:
-            numbers = [number for number in _sessions.segments(self.path) if number >= self._segment]
-        except FileNotFoundError:  # the folder has moved; the next look finds it
-            return [], {}
-        return numbers, {} if numbers == [self._segment] else _sessions.headers(self.path, self.id, numbers)
-
-    def _lines(self, numbers: Sequence[int], headers: Mapping[int, int]) -> Iterator[Line]:
-        later = _sessions.begins(numbers, headers)
-        for number in numbers:
-            path = os.path.join(self.path, segment_name(number))
-            with suppress(FileNotFoundError):  # moved, or it could not be begun
-                if number == self._segment:
-                    if os.stat(path).st_size <= self._offset:
-                        continue
-                elif number not in headers:  # it is being made, or its maker died
-                    continue
-                with open(path, "rb") as file:
-                    if number != self._segment:
-                        self._segment, self._offset = number, 0
-                    file.seek(self._offset)
-                    lines = self._whole(file, later.get(number))
-                    yield from self._reader.read(number, lines, later.get(number), self._offset)
-
-    def _whole(self, file: BinaryIO, later: int | None) -> Iterator[bytes]:
-        """Yield the lines that have an end, and do not stand again in a later segment."""
-        for line in file:
-            if not line.endswith(b"\n") or (later is not None and _sequence(line) > later):
-                return
-            self._offset += len(line)
-            yield line
-
-
-def _sequence(line: bytes) -> int:
-    """Return the number of the record in *line*, 0 when it holds none."""
-    match = re.match(rb"[0-9a-f]{8} \[([0-9]{1,19}),", line)
-    return 0 if match is None else int(match[1])
+_OF_PARTS: Final = frozenset({EventKind.METRICS, EventKind.PARAMS, EventKind.DESCRIBED})
+"""What is told of what happens in a part."""
 
 
 class Living:
@@ -287,6 +38,7 @@ class Living:
     def __init__(self, common: str, *, all: bool = False) -> None:
         self.common = common
         self._tails: dict[str, Tail] = {}
+        self._patience = PROBE if all else 0.0  # who asks once wants to know who lives now
         self._over = set(_sessions.names(common, _sessions.DONE)) if all else None
         self._changed = 0
 
@@ -308,34 +60,37 @@ class Living:
                 for news in tail.read(now + SLICE):
                     breath()
                     if tell:
-                        events.append(tail.event(*news))
+                        events += self._events(tail, *news)
                 if not tail.drained:
                     return events, True
-            if gone:
+            if gone and tail.joins:  # it is taken in: what it was told as stands in another session
+                del self._tails[tail.id]
+            elif gone:
                 del self._tails[tail.id]
                 events.append(Event(kind=EventKind.CLOSED, session=tail.id))
             elif not tail.alive and not tail.mourned:
                 tail.mourned = True
-                events += [tail.event(EventKind.INTERRUPTED, each) for each in tail.left() if not each.account.fate]
+                for each in tail.left():
+                    events += self._events(tail, EventKind.INTERRUPTED, each) if not each.account.fate else []
         return events, False
 
     def running(self) -> list[Running]:
         """Return the open experiments of living sessions, oldest first."""
         breath, found = Breath(), []
-        for tail in self._tails.values():
+        for tail in self._own():
             for standing in tail.under_way():
                 breath()
-                found.append(tail.running(standing))
+                found.append(self._whole(tail.running(standing)))
         return sorted(found, key=lambda each: (each.created, each.name))
 
     def standing(self) -> list[Event]:
         """Return what a watch begins with: what is running, and what was interrupted, the oldest first."""
         breath, found = Breath(), []
-        for tail in self._tails.values():
+        for tail in self._own():
             kind = EventKind.RUNNING if tail.alive else EventKind.INTERRUPTED
             for standing in tail.under_way() if tail.alive else tail.left():
                 breath()
-                found.append((standing.account.created, tail.event(kind, standing)))
+                found += [(standing.account.created, event) for event in self._events(tail, kind, standing)]
         return [event for _, event in sorted(found, key=itemgetter(0))]
 
     def history(self, name: str, metric: str | None, *, left: bool) -> dict[str, Series] | None:
@@ -346,7 +101,7 @@ class Living:
         """
         found = [
             (tail, standing)
-            for tail in self._tails.values()
+            for tail in self._own()
             for standing in (tail.left() if left else tail.under_way())
             if name in (standing.account.name, standing.account.id, standing.account.ref)
         ]
@@ -357,7 +112,49 @@ class Living:
             ids = sorted(standing.account.id for _, standing in found)
             raise AmbiguousName(name, refs if len(refs) == len(found) else ids)
         tail, standing = max(found, key=lambda pair: pair[1].account.created)
-        return tail.series(standing, metric)
+        curves: dict[str, Curve] = {}
+        tail.curves(standing, metric, curves)
+        for part, its in self._parts(standing.account.id):
+            part.curves(its, metric, curves)
+        return {name: curve.series() for name, curve in curves.items()}
+
+    # ---- parts ----
+
+    def _own(self) -> list[Tail]:
+        return [tail for tail in self._tails.values() if not tail.part]
+
+    def _parts(self, experiment: str) -> list[tuple[Tail, Standing]]:
+        """Return what programs at work, or dead and not taken in yet, have logged to the experiment."""
+        tails = [tail for tail in self._tails.values() if tail.part and tail.joins == experiment]
+        return [(tail, standing) for tail in tails for standing in (tail.under_way() or tail.left())]
+
+    def _events(self, tail: Tail, kind: EventKind, standing: Standing, rev: str | None = None) -> list[Event]:
+        """Return the event of what happened to an experiment, as it stands now; of a part, only what it logged."""
+        if not tail.part:
+            return [Event(kind=kind, session=tail.id, experiment=self._whole(tail.running(standing)), rev=rev)]
+        if kind not in _OF_PARTS:
+            return []
+        return [
+            Event(kind=kind, session=each.id, experiment=self._whole(each.running(its)))
+            for each in self._own()
+            for its in (each.under_way() if each.alive else ())
+            if its.account.id == tail.joins
+        ]
+
+    def _whole(self, running: Running) -> Running:
+        """Return *running* with what its parts have logged so far."""
+        for tail, standing in self._parts(running.id):
+            part = tail.running(standing)
+            running = evolve(
+                running,
+                summary={**running.summary, **part.summary},
+                params=merge(running.params, part.params),
+                tags=tuple(dict.fromkeys((*running.tags, *part.tags))),
+                message=running.message or part.message,
+                step=max(running.step, part.step),
+                points=running.points + part.points,
+            )
+        return running
 
     # ---- sessions ----
 
@@ -365,7 +162,9 @@ class Living:
         there = _sessions.names(self.common)
         for id in there:
             if id not in self._tails:
-                self._tails[id] = Tail(self.common, id, _holder(_sessions.folder(self.common, id)))
+                self._tails[id] = Tail(self.common, id, holder(_sessions.folder(self.common, id)))
+        for tail in self._tails.values():
+            tail.part = bool(tail.joins) and tail.holder[_sessions.JOINS].get("session") in there
         self._look_for_past_sessions()
         return set(there)
 
@@ -379,23 +178,15 @@ class Living:
             past = set(_sessions.names(self.common, _sessions.DONE))
             for id in sorted(past - self._over - self._tails.keys()):
                 path = _sessions.folder(self.common, id, _sessions.DONE)
-                self._tails[id] = Tail(self.common, id, _holder(path))
+                self._tails[id] = Tail(self.common, id, holder(path))
             self._over |= past
             if time.time_ns() - changed > SETTLED:
                 self._changed = changed
 
     def _is_due(self, tail: Tail, now: float) -> bool:
         """Look whether the owner lives, if it is time; say whether there may be something new to read."""
-        if now - tail.looked < PROBE:
+        if now - tail.looked < self._patience:
             return tail.alive or not tail.drained
         tail.looked = now
         tail.alive = tail.alive and _sessions.is_alive(self.common, tail.id)
         return True
-
-
-def _holder(path: str) -> Mapping[str, Any]:
-    try:
-        about = json.loads(read(os.path.join(path, _sessions.LOCK)))
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}

@@ -18,7 +18,7 @@ from typing import IO, Final
 
 from attrs import frozen
 
-from ._files import read, translated
+from ._files import read, translated, translating
 from ._formats.printed import LAST, Log, Tail
 from ._terminal import Terminal
 from ._values import Output
@@ -87,7 +87,8 @@ class Program:
 
     def run(self) -> Ended:
         """Start it, and return when it has ended; raise `CommandFailed` when it cannot be started."""
-        self._wake_end, self._wake = os.pipe()
+        with translating(self._order.folder):
+            self._wake_end, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         try:
             process = self._process = self._started()

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -41,27 +41,35 @@ def interrupted(store: Store) -> list[Interrupted]:
 
     One that a program at work has joined is not over, though its own process is.
     """
-    held = _joining.held(store.handle.common)
+    common = store.handle.common
+    held = _joining.held(common)
     return [
-        left_open(account, id)
-        for id in _sessions.names(store.handle.common)
-        if not _joining.belongs(store.handle.common, id)
-        for account in _open_accounts(store, id)
-        if account.id not in held
+        each
+        for id in _sessions.names(common)
+        if not _joining.belongs(common, id)
+        for each in _left_open(id, _open_accounts(store, id), held)
     ]
 
 
-def left_open(account: Account, session: str) -> Interrupted:
-    """Return what is told of an experiment that *session* left open."""
-    return Interrupted(
-        name=account.name,
-        id=account.id,
-        ref=account.ref,
-        baseline=account.baseline,
-        status=account.status,
-        created=moment(account.created),
-        session=session,
-    )
+def interrupted_in(common: str, id: str, ledger: Ledger) -> list[Interrupted]:
+    """Return the experiments that are open in the dead session *id* and belong to no program at work."""
+    return [] if _joining.belongs(common, id) else _left_open(id, ledger.open(), _joining.held(common))
+
+
+def _left_open(session: str, accounts: Sequence[Account], held: Mapping[str, str]) -> list[Interrupted]:
+    return [
+        Interrupted(
+            name=account.name,
+            id=account.id,
+            ref=account.ref,
+            baseline=account.baseline,
+            status=account.status,
+            created=moment(account.created),
+            session=session,
+        )
+        for account in accounts
+        if account.id not in held
+    ]
 
 
 def _open_accounts(store: Store, id: str) -> list[Account]:
@@ -93,7 +101,8 @@ def recover(store: Store, *, salvage: bool) -> list[Record]:
     failures: list[Exception] = []
     for session in _dead_sessions(store):
         try:
-            saved += _recover_session(store, session, _ledger(session, salvage=salvage))
+            ledger = _ledger(session, salvage=salvage)
+            saved += _recover_session(store, session, ledger, failures, salvage=salvage)
         except (AexpError, OSError) as error:
             failures.append(error)
         finally:
@@ -127,13 +136,16 @@ def _dead_sessions(store: Store) -> Iterator[Session]:
             time.sleep(LOOK)
 
 
-def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Record]:
+def _recover_session(
+    store: Store, session: Session, ledger: Ledger, failures: list[Exception], *, salvage: bool
+) -> list[Record]:
     """Finish what was being saved, save what was open, and retire the session. Done again, it changes nothing."""
     _refs.sweep_locks(store.handle, session.path)
     saved, _ = _save(store, session, ledger, _pending(session, ledger))
     held = _held(store.handle.common)  # before what has ended is taken in: what ends in between waits for the next time
-    ledger = _joining.complete(store, session, _ledger(session, salvage=True))
-    rest = [_ended(account) for account in ledger.open() if account.id not in held]
+    ledger, bad = _joining.complete(store, session, _ledger(session, salvage=True), salvage=salvage)
+    left = held.keys() | bad.keys()
+    rest = [_ended(account) for account in ledger.open() if account.id not in left]
     names = {account.number: account for account in rest}
     for attempt in range(SUFFIXES):
         if not names:
@@ -149,14 +161,10 @@ def _recover_session(store: Store, session: Session, ledger: Ledger) -> list[Rec
         for error in failed.values():
             if not isinstance(error, NameTaken):
                 raise error
-    if any(account.id in held for account in ledger.open()):
-        return _finished(saved)
-    finish_discards(store, session, ledger)
-    put_away(store, session)
-    return _finished(saved)
-
-
-def _finished(saved: Sequence[Record]) -> list[Record]:
+    if not any(account.id in left for account in ledger.open()):
+        finish_discards(store, session, ledger)
+        put_away(store, session)
+    failures += bad.values()
     return [record for record in saved if record.status is not Status.RUNNING]
 
 
@@ -296,7 +304,9 @@ def _whole(store: Store, found: Found) -> Found:
     if found.session is store.session or not _sessions.is_live(store.handle.common, found.session):
         return found
     try:
-        ledger = _joining.complete(store, found.session, found.ledger)
+        ledger, bad = _joining.complete(store, found.session, found.ledger)
+        if found.account.id in bad:
+            raise bad[found.account.id]
     except BaseException:
         found.session.close()
         raise

@@ -69,7 +69,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         reader = Worker("aexp-read", lambda: Pipelines(open_handle(path)), path)
         writer = Worker("aexp-git", lambda: open_store(path, settings, variables), path)
         try:
-            await writer.run(_tidy, path)
+            self._dvc = await writer.run(_tidy, path)
         except BaseException:
             await reader.aclose()
             await writer.aclose()
@@ -255,7 +255,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         async with turn:
             if self._desk is None:
                 self._desk = await settled(asyncio.ensure_future(self._set_up(writer, baseline)))
-                self._show(self._desk)
+                if self._join is None:  # DVC sees one experiment, the one that is joined
+                    self._show(self._desk)
             return self._desk
 
     async def _set_up(self, writer: Worker[Store], baseline: str | None) -> Desk:
@@ -296,9 +297,9 @@ def _let_go(session: "weakref.ref[Any]") -> None:
         ours.close()
 
 
-def _tidy(store: Store, path: str) -> None:
-    """Take away what dead sessions still show to DVC; nothing else is written before an experiment begins."""
-    _board.sweep(store.handle, path)
+def _tidy(store: Store, path: str) -> str | None:
+    """Take away what dead sessions still show to DVC, and return where; nothing is written before an experiment begins."""
+    return _board.sweep(store.handle, path)
 
 
 def _open_session(

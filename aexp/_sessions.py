@@ -262,7 +262,7 @@ def read_extents(path: str, id: str, extents: Extents, number: int, until: int |
 
 def _brought(path: str, payload: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Yield what a program that joined has logged, as records of the experiment that it joined."""
-    number, session, its_number, ranges = payload
+    number, session, its_number, ranges, _ = payload
     place = joined_folder(path, session)
     for kind, its_payload in read_extents(place, session, Extents(map(tuple, ranges)), its_number, None):
         yield kind, [number, *its_payload[1:]]
@@ -323,12 +323,13 @@ def is_alive(common: str, id: str) -> bool:
     return False
 
 
-def opened_in(common: str, ref: str) -> str | None:
-    """Return the session, living or dead, in which the experiment of *ref* is open; None when it is in none."""
+def opened_in(common: str, ref: str) -> tuple[str, Account] | None:
+    """Return the session, living or dead, in which the experiment of *ref* is open, and its account; None for none."""
     for id in names(common):
         with suppress(OSError):  # it is being put away
-            if any(account.ref == ref for account in read_ledger(folder(common, id), id, salvage=True).open()):
-                return id
+            for account in read_ledger(folder(common, id), id, salvage=True).open():
+                if account.ref == ref:
+                    return id, account
     return None
 
 

@@ -21,7 +21,7 @@ from ._formats.journal import Kind as JournalKind
 from ._formats.overrides import Override
 from ._formats.params import dump_params
 from ._formats.series import Points, collect
-from ._layout import METRICS, anchor_prefix, anchor_ref, parse_experiment_ref
+from ._layout import METRICS, anchor_prefix, anchor_ref, experiment_ref, parse_experiment_ref
 from ._lifecycle import Status
 from ._parameters import with_overrides
 from ._pipelines import Pipelines
@@ -128,8 +128,7 @@ class Store:
 
     def _check_free(self, wish: Start, rev: str) -> None:
         _git.check_no_branch(self.handle, wish.name)
-        found = _git.read_ref(self.handle, f"refs/exps/{rev[:2]}/{rev[2:]}/{wish.name}")
-        if found is not None and not wish.force:
+        if (found := _git.read_ref(self.handle, experiment_ref(rev, wish.name))) is not None and not wish.force:
             raise NameTaken(wish.name, found)
 
     def _code(self, rev: str, tree: str, mode: CodeMode) -> Code:
@@ -247,8 +246,7 @@ class Store:
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        beside = not files.are_within(intent.folder)  # else all that is beside our folder is as it was captured
-        around = root.hex() if beside else intent.tree
+        around = intent.tree if files.are_within(intent.folder) else root.hex()  # as captured, else as it is now
         others = self.library.others(around, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
@@ -349,8 +347,7 @@ class Store:
 
     def read_tree(self, id: bytes) -> dict[bytes, Entry]:
         """Return the entries of the tree *id*; those asked for last are remembered."""
-        entries = self._trees.get(id)
-        if entries is None:
+        if (entries := self._trees.get(id)) is None:
             kind, content = _git.read_object(self.handle, id)
             if kind is not Kind.TREE:
                 raise GitError(f"read the tree {id.hex()}", "it is no tree")

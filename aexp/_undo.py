@@ -137,6 +137,17 @@ def _sweep(common: str, folder: str, worktree: str) -> list[Mark]:
     return marks.get(worktree, [])
 
 
+def expire(handle: Handle) -> list[str]:
+    """Remove what applies have kept for long enough; return the paths. Nothing while another one applies or undoes."""
+    folder = os.path.join(handle.common, ROOT, PLACE)
+    if handle.worktree is None or not os.path.isdir(folder):
+        return []
+    before = set(os.listdir(folder))
+    with suppress(ApplyPending), shelf(handle):
+        pass
+    return [os.path.join(folder, name) for name in sorted(before.difference(os.listdir(folder)))]
+
+
 def _read_plan(path: str) -> Plan:
     try:
         return decode_plan(_one_by_one(read(f"{path}/plan").splitlines()))
@@ -175,7 +186,10 @@ def undo(handle: Handle, *, force: bool = False) -> Undone:
 
 def take_back(mark: Mark, ground: Beneath, *, force: bool = False) -> Undone:
     """Put back what *mark* replaced, and forget it."""
-    plan = mark.plan
+    plan, breath = mark.plan, Breath()
+    for number, step in enumerate(plan.steps):
+        breath()
+        ground.remove(f"{step.path.rpartition('/')[0]}/{mark.scratch(number)}".lstrip("/"))
     edited = _edited(mark, ground)
     if edited and not force:
         raise DirtyWorkspace(
@@ -190,7 +204,8 @@ def take_back(mark: Mark, ground: Beneath, *, force: bool = False) -> Undone:
     if aside is not None:
         os.makedirs(aside, mode=0o700, exist_ok=True)
         for path in edited:
-            ground.take(path, os.path.join(aside, f"{len(os.listdir(aside)):06d}-{os.path.basename(path)}"[:200]))
+            name = os.fsdecode(os.fsencode(os.path.basename(path))[:200])
+            ground.take(path, os.path.join(aside, f"{len(os.listdir(aside)):06d}-{name}"))
         sync_folder(aside)
     _put_back(mark, ground)
     drop(mark)
@@ -200,11 +215,10 @@ def take_back(mark: Mark, ground: Beneath, *, force: bool = False) -> Undone:
 
 def _put_back(mark: Mark, ground: Beneath) -> None:
     plan, breath = mark.plan, Breath()
-    for number, step in enumerate(plan.steps):
+    for step in plan.steps:
         breath()
         if step.before is None and ground.kind(step.path) != "folder":  # the folder that is there again, or still
             ground.remove(step.path)
-        ground.remove(f"{step.path.rpartition('/')[0]}/{mark.scratch(number)}".lstrip("/"))
     for path in reversed(plan.made):
         ground.remove_folder(path)
     for path, mode in plan.removed:

@@ -193,7 +193,9 @@ class Target:
         """Return what says whether a path is outside of the sparse checkout: by its flag, or by what is beside it."""
         flags: dict[str, bool] = {}
         folders: dict[str, bool] = {"": False}
+        breath = Breath()
         for line in run(self.handle, "ls-files", "-t", "-z").split(b"\0")[:-1]:
+            breath()
             path, away = os.fsdecode(line[2:]), line[:1] == b"S"
             flags[path] = away
             for folder in parents(path):

@@ -176,7 +176,7 @@ class CommandFailed(AexpError, RuntimeError):
     """
 
     def __init__(self, command: Sequence[str], returncode: int, reason: str, stderr: bytes = b"") -> None:
-        self.command = tuple(command)
+        self.command: tuple[str, ...] = tuple(command)
         self.returncode = returncode
         self.stderr = stderr
         super().__init__(f"`{shlex.join(command)}` {reason}")

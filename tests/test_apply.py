@@ -2,11 +2,13 @@
 
 import asyncio
 import fcntl
+import gc
 import os
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -538,6 +540,20 @@ async def test_old_applies_are_forgotten(repository: aexp.Repository, repo_path:
     assert (len(left), left[0]) == (2, old[1])
 
 
+async def longest_pause(work: Coroutine[Any, Any, object]) -> float:
+    """The longest time that the event loop was kept from running by this process, in seconds, until *work* is done.
+
+    In time of the processor: what other programs do on a loaded machine does not count.
+    """
+    task, longest = asyncio.ensure_future(work), 0.0
+    while not task.done():
+        begin = time.process_time()
+        await asyncio.sleep(0)
+        longest = max(longest, time.process_time() - begin)
+    await task
+    return longest
+
+
 def test_the_loop_stays_alive_while_thousands_of_files_are_applied(repo_path: Path, git: Git) -> None:
     """While 5,000 files are written and taken back, the event loop is never kept waiting for long."""
     for number in range(5000):
@@ -547,23 +563,18 @@ def test_the_loop_stays_alive_while_thousands_of_files_are_applied(repo_path: Pa
     git("reset", "--quiet", cwd=repo_path)
     subprocess.run(["rm", "-r", repo_path / "many"], check=True)
 
-    async def longest(work: Any) -> float:
-        loop, most = asyncio.get_running_loop(), 0.0
-        task = asyncio.ensure_future(work)
-        while not task.done():
-            begin = loop.time()
-            await asyncio.sleep(0.001)
-            most = max(most, loop.time() - begin)
-        await task
-        return most
-
     async def main() -> list[float]:
         async with aexp.Repository(repo_path) as repository:
-            return [await longest(repository.apply(rev)), await longest(repository.undo_apply())]
+            return [await longest_pause(repository.apply(rev)), await longest_pause(repository.undo_apply())]
 
-    stalls = asyncio.run(main())
+    gc.collect()
+    gc.freeze()  # what pytest and hypothesis hold is not ours to go through
+    try:
+        pauses = asyncio.run(main())
+    finally:
+        gc.unfreeze()
     assert git("status", "--porcelain", cwd=repo_path) == ""
-    assert max(stalls) < 0.25, stalls  # 20 ms on a quiet machine
+    assert max(pauses) < 0.05, pauses
 
 
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")

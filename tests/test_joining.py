@@ -222,6 +222,16 @@ async def test_a_program_may_give_up_what_it_logged(repository: aexp.Repository,
     assert await repository.interrupted() == []
 
 
+async def test_a_program_does_not_change_the_tree(repository: aexp.Repository) -> None:
+    """Overrides of a program that joins are refused: the tree is that of the experiment, and was captured there."""
+    command = "import asyncio, aexp; asyncio.run(aexp.init(overrides=['train.lr=0.5']).__aenter__())"
+    async with repository.experiment("one") as experiment:
+        done = await experiment.run([sys.executable, "-c", command], isolated=False, check=False)
+
+    assert b"InvalidParams: overrides= change the tree of the experiment that this program joined" in done.stderr
+    assert await repository.interrupted() == []
+
+
 async def test_a_program_of_a_program(repository: aexp.Repository, child: Path, tmp_path: Path) -> None:
     """A program that runs another one joins, and so does the other: both log into the outermost experiment."""
     file = tmp_path / "middle.py"
@@ -278,6 +288,38 @@ async def test_another_repository_is_not_joined(
         assert [record.name for record in await elsewhere.experiments()] == ["alone-a"]
 
 
+async def test_an_experiment_that_is_over_is_not_joined(
+    repo_path: Path, child: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A program that is left with the variables of an experiment that is over begins its own, where it works."""
+    async with aexp.Repository(repo_path) as repository, repository.experiment("one") as experiment:
+        stale = {**os.environ, **experiment.variables()}
+    process = await asyncio.create_subprocess_exec(sys.executable, child, "name=a", cwd=repo_path, env=stale)
+    assert await process.wait() == 0
+    stale["AEXP_REPOSITORY"] = "/nowhere"
+    process = await asyncio.create_subprocess_exec(sys.executable, child, "name=b", cwd=repo_path, env=stale)
+    assert await process.wait() == 0
+
+    async with aexp.Repository(repo_path) as repository:
+        assert {record.name for record in await repository.experiments()} == {"one", "alone-a", "alone-b"}
+    assert "no rev" not in capfd.readouterr().out
+
+
+async def test_a_bare_repository_has_programs_too(
+    template: Path, tmp_path: Path, child: Path, git: Callable[..., str]
+) -> None:
+    """An experiment of a repository without a work tree runs programs, and they join it."""
+    git("clone", "--quiet", "--bare", template, "bare", cwd=tmp_path)
+    async with aexp.Repository(tmp_path / "bare") as repository:
+        async with repository.experiment("one", outs=["out.txt"]) as experiment:
+            await run(experiment, child, "name=a", cwd=tmp_path)
+        record = await repository.get("one")
+
+    assert record.metrics == {"a": 3.0, "step": 3}
+    assert record.code is not None
+    assert record.code.skipped == (aexp.Skipped("out.txt", "the repository has no work tree"),)
+
+
 async def test_a_program_at_work_is_nobody_elses(repository: aexp.Repository, child: Path, tmp_path: Path) -> None:
     """While an experiment lives, what its programs left or still log is not listed, recovered or resumed by others."""
     async with repository.experiment("one") as experiment, aexp.Repository(repository._path) as other:
@@ -309,6 +351,56 @@ async def test_one_that_ends_too_late_is_recovered_alone(repo_path: Path, child:
         (record,) = await repository.recover()
 
     assert (record.name, record.metrics) == ("one-2", {"late": 3.0, "step": 3})
+
+
+# ---- seen while it runs ----
+
+
+async def test_while_it_runs_there_is_one_experiment(repository: aexp.Repository, child: Path, tmp_path: Path) -> None:
+    """Who looks at running experiments sees one, with what its programs have logged so far, and its whole history."""
+    async with aexp.Repository(repository._path) as other:
+        events: list[aexp.Event] = []
+        watching = asyncio.create_task(collect(other, events))
+        experiment = await repository.experiment("one", params={"lr": 0.1}).init()
+        await experiment.log_metric("own", 1.0, 0)
+        await run(experiment, child, "name=a")
+        task = asyncio.create_task(run(experiment, child, "name=b", f"wait={tmp_path / 'pid'}"))
+        await pid_in(tmp_path / "pid")
+        (seen,) = await other.running()
+        history = await other.history("one")
+        await asyncio.sleep(0.5)
+        await experiment.save()
+        await task
+        await asyncio.sleep(0.5)
+        watching.cancel()
+        await asyncio.wait([watching])
+
+    assert (seen.id, seen.name, seen.pid) == (experiment.id, "one", os.getpid())
+    assert seen.summary == {"own": 1.0, "a": 3.0, "b": 3.0}
+    assert (seen.step, seen.points, seen.tags) == (3, 9, ("a", "b"))
+    assert seen.params["model"] == {"a": 1, "b": 1}
+    assert {name: len(series) for name, series in history.items()} == {"own": 1, "a": 4, "b": 4}
+    assert {event.experiment.id for event in events if event.experiment is not None} == {experiment.id}
+    assert [event.kind for event in events if event.kind in ("begun", "ended", "saved")] == ["begun", "ended", "saved"]
+    assert any(event.kind == "metrics" and event.experiment and "b" in event.experiment.summary for event in events)
+
+
+async def collect(repository: aexp.Repository, events: list[aexp.Event]) -> None:
+    """Put what happens into a list."""
+    async for event in repository.watch():
+        events.append(event)  # noqa: PERF401  # they come as time goes by
+
+
+async def test_upkeep_leaves_programs_alone(repository: aexp.Repository, child: Path) -> None:
+    """While an experiment lives, `maintain()` and `diagnose()` pass over what its dead programs have logged."""
+    async with repository.experiment("one") as experiment, aexp.Repository(repository._path) as other:
+        variables = {**os.environ, **experiment.variables()}
+        dead = await asyncio.create_subprocess_exec(sys.executable, child, "name=a", "end=kill", env=variables)
+        await dead.wait()
+        done = await other.maintain()
+        assert (done.interrupted, done.retired) == ((), ())
+
+    assert (await repository.get("one")).metrics == {"a": 3.0, "step": 3}
 
 
 # ---- dead parents ----
@@ -393,6 +485,33 @@ async def test_a_damaged_journal_is_not_taken_in_silently(repository: aexp.Repos
 
     assert (await repository.get("one")).metrics == {"a": 3.0, "step": 3}
     assert journal.exists()
+
+
+async def test_a_damaged_part_of_a_dead_experiment_is_salvaged(
+    repo_path: Path, parent: Path, child: Path, tmp_path: Path
+) -> None:
+    """Recovery saves all but the experiment that has a damaged part, and says so; salvage keeps what can be read of it."""
+    command = [sys.executable, str(parent), str(repo_path), str(child), "name=a", f"name=b wait={tmp_path / 'pid'}"]
+    process = await asyncio.create_subprocess_exec(*command)
+    pid = await pid_in(tmp_path / "pid")
+    process.kill()
+    await process.wait()
+    os.kill(pid, signal.SIGKILL)
+    await gone(pid)
+    damage(max((repo_path / ".git/aexp/sessions").glob("*/journal-000001.log")))
+    async with aexp.Repository(repo_path) as repository:
+        for _ in range(2):
+            with pytest.raises(aexp.JournalCorrupt):
+                await repository.recover()
+            with pytest.raises(aexp.JournalCorrupt):
+                await repository.resume("one")
+        assert await repository.experiments() == aexp.Records()
+        (record,) = await repository.recover(salvage=True)
+
+    assert (record.name, record.metrics["own"], record.metrics["a"]) == ("one", 1.0, 3.0)
+    assert "b" not in record.metrics
+    assert record.params["model"] == {"a": 1, "b": 1}
+    assert list((repo_path / ".git/aexp/sessions").iterdir()) == []
 
 
 # ---- much ----

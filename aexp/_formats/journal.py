@@ -28,7 +28,10 @@ class Kind(StrEnum):
     LOG = "log"
     """Path, and what is added to the end of the file there."""
     JOINED = "joined"
-    """Session, number and extents of a program that joined: its points and files stand here, in the session's folder."""
+    """Session, number and extents of a program that joined, and its summary, highest step and count of points.
+
+    Its points and files stand at this place; they lie in the session's folder, which is now in ours.
+    """
     OUTS = "outs"
     """The outs that are still to be taken, and what was left out, with the reasons."""
     TAGS = "tags"
