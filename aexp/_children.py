@@ -4,6 +4,7 @@ import os
 import re
 import selectors
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,15 +12,22 @@ from typing import IO, Final, Literal
 
 from attrs import define, field, frozen
 
-from ._git import Child, Handle, start
+from ._git import Handle, command, environment, place
+from .errors import GitNotFound
 
 TICK: Final = 0.05
 """How often a child's end and the wish to stop it are looked for, in seconds."""
 GRACE: Final = 0.4
 """How long a child that is told to end may clean up, and then what it started, in seconds."""
+_OUTSIDE_VARIABLES: Final = (
+    r"GIT_(?:SSH_VARIANT|PROXY_\w+|SSL_\w+|HTTP_\w+|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+)\Z"
+)
 PORTION: Final = 1 << 16
 WORDS: Final = 1 << 16
 """How much of what a child writes to its standard error is kept: the last of it."""
+
+
+Child = subprocess.Popen[bytes]
 
 
 class Stopped(Exception):
@@ -48,6 +56,22 @@ class Said:
     words: str
 
 
+def outside(variables: Mapping[str, str], ssh: str | None, connect: float) -> dict[str, str]:
+    """Return what a `git` that speaks to a remote needs of the environment *variables*, beside `environment`.
+
+    Proxies, certificates, credential helpers and ssh stay as they were set; *ssh* is `core.sshCommand`. Nothing
+    prompts: no terminal, no window, ssh in BatchMode. A `GIT_ASKPASS` that was set stays, since CI answers with it.
+    """
+    kept = {key: value for key, value in variables.items() if re.match(_OUTSIDE_VARIABLES, key)}
+    command = variables.get("GIT_SSH_COMMAND") or ssh or ("ssh" if "GIT_SSH" not in variables else "")
+    if re.fullmatch(r"(?:\S*/)?ssh", (command.split() or [""])[0]):  # another program may not know these options
+        kept["GIT_SSH_COMMAND"] = f"{command} -o BatchMode=yes -o ConnectTimeout={max(1, round(connect))}"
+    if "GIT_ALLOW_PROTOCOL" in variables:  # it would override that `ext` is refused
+        allowed = variables["GIT_ALLOW_PROTOCOL"].split(":")
+        kept["GIT_ALLOW_PROTOCOL"] = ":".join(each for each in allowed if each != "ext")
+    return kept | {"GIT_ASKPASS": variables.get("GIT_ASKPASS", ""), "SSH_ASKPASS": "", "SSH_ASKPASS_REQUIRE": "never"}
+
+
 def converse(
     handle: Handle,
     *arguments: str,
@@ -63,7 +87,7 @@ def converse(
     *heard* is given each line of its standard error, and each state of a progress line. On return the child and all
     that it started are gone, but for what it left running on purpose when it ended by itself (an ssh master).
     """
-    child = start(handle, *arguments, extra=extra)
+    child = _start(handle, *arguments, extra=extra)
     try:
         ending, out, words = _Conversation(child, limits, stopped, heard or _ignore, flooded or _never, input).hold()
     except BaseException:
@@ -74,6 +98,23 @@ def converse(
     else:
         end(child)
     return Said(ending, child.returncode, out, words)
+
+
+def _start(handle: Handle, *arguments: str, extra: Mapping[str, str]) -> Child:
+    """Start `git` in a session of its own: it has no terminal to prompt on, and can be ended whole."""
+    try:
+        return subprocess.Popen(
+            [*command(), *arguments],
+            cwd=place(handle),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=environment(extra),
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise GitNotFound("none") from None
 
 
 def end(child: Child) -> None:

@@ -43,11 +43,6 @@ _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
 _KEPT_VARIABLES: Final = frozenset(
     {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
 )
-_OUTSIDE_VARIABLES: Final = (
-    r"GIT_(?:SSH_VARIANT|PROXY_\w+|SSL_\w+|HTTP_\w+|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+)\Z"
-)
-
-Child = subprocess.Popen[bytes]
 
 
 @frozen(eq=False)
@@ -143,12 +138,13 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return inherited | fixed | dict(extra or {})
 
 
-def _place(handle: Handle, folder: str | None = None) -> str:
-    place = folder or handle.worktree or handle.common
-    return place if os.path.isdir(place) else handle.common  # a linked worktree can go while its experiments go on
+def place(handle: Handle, folder: str | None = None) -> str:
+    """Return the folder that a `git` child starts in: *folder*, or the top of the work tree, while that is there."""
+    wanted = folder or handle.worktree or handle.common
+    return wanted if os.path.isdir(wanted) else handle.common  # a linked worktree can go while its experiments go on
 
 
-def _command(config: Sequence[str] = ()) -> list[str]:
+def command(config: Sequence[str] = ()) -> list[str]:
     """Return the beginning of a command of `git`, with the settings *config* (`key=value` each)."""
     return ["git", *(word for setting in (*_CONFIG, *config) for word in ("-c", setting))]
 
@@ -169,8 +165,8 @@ def run(
     """
     try:
         done = subprocess.run(
-            [*(("nice", "-n", "10") if niced else ()), *_command(config), *arguments],
-            cwd=_place(handle, folder),
+            [*(("nice", "-n", "10") if niced else ()), *command(config), *arguments],
+            cwd=place(handle, folder),
             input=input,
             capture_output=True,
             env=environment(extra),
@@ -193,8 +189,8 @@ def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, boo
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            [*_command(), *arguments],
-            cwd=_place(handle),
+            [*command(), *arguments],
+            cwd=place(handle),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -228,39 +224,6 @@ def _refusal(handle: Handle, action: str, said: str) -> AexpError:
     if "No space left on device" in said or "Disk quota exceeded" in said:
         return DiskFull(handle.common)
     return GitError(action, said)
-
-
-def outside(variables: Mapping[str, str], ssh: str | None, connect: float) -> dict[str, str]:
-    """Return what a `git` that speaks to a remote needs of the environment *variables*, beside `environment`.
-
-    Proxies, certificates, credential helpers and ssh stay as they were set; *ssh* is `core.sshCommand`. Nothing
-    prompts: no terminal, no window, ssh in BatchMode. A `GIT_ASKPASS` that was set stays, since CI answers with it.
-    """
-    kept = {key: value for key, value in variables.items() if re.match(_OUTSIDE_VARIABLES, key)}
-    command = variables.get("GIT_SSH_COMMAND") or ssh or ("ssh" if "GIT_SSH" not in variables else "")
-    if re.fullmatch(r"(?:\S*/)?ssh", (command.split() or [""])[0]):  # another program may not know these options
-        kept["GIT_SSH_COMMAND"] = f"{command} -o BatchMode=yes -o ConnectTimeout={max(1, round(connect))}"
-    if "GIT_ALLOW_PROTOCOL" in variables:  # it would override that `ext` is refused
-        allowed = variables["GIT_ALLOW_PROTOCOL"].split(":")
-        kept["GIT_ALLOW_PROTOCOL"] = ":".join(each for each in allowed if each != "ext")
-    return kept | {"GIT_ASKPASS": variables.get("GIT_ASKPASS", ""), "SSH_ASKPASS": "", "SSH_ASKPASS_REQUIRE": "never"}
-
-
-def start(handle: Handle, *arguments: str, extra: Mapping[str, str]) -> Child:
-    """Start `git` for the repository in a session of its own: it has no terminal to prompt on, and can be ended whole."""
-    try:
-        return subprocess.Popen(
-            [*_command(), *arguments],
-            cwd=_place(handle),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=environment(extra),
-            start_new_session=True,
-        )
-    except FileNotFoundError:
-        raise GitNotFound("none") from None
 
 
 def setting(handle: Handle, key: str) -> str | None:

@@ -7,8 +7,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from ._children import Limits, Said, Stopped, converse
-from ._git import Handle, open_handle, outside, remotes, setting
+from ._children import Limits, Said, Stopped, converse, outside
+from ._git import Handle, open_handle, remotes, setting
 from ._layout import EXPERIMENTS
 from ._remotes import check_remote, explained, fault_of, parse_progress, parse_refs, redacted
 from ._values import RemoteExperiment, Transfer, TransferProgress
