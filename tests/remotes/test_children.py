@@ -12,6 +12,8 @@ import pytest
 from aexp._children import Limits, Said, converse, outside
 from aexp._git import Handle, environment, open_handle
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc to find children in")
+
 LONG = Limits(30.0, 30.0)
 GROUP = f"{sys.executable} -S -c 'import os; print(os.getpgid(0))'"
 
