@@ -61,6 +61,10 @@ VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
         "remove": Verb("_changing:remove", "remove experiments"),
         "restore": Verb("_changing:restore", "bring back an experiment that was removed or replaced"),
     },
+    "Share": {
+        "push": Verb("_sharing:push", "push experiments to a Git remote"),
+        "pull": Verb("_sharing:pull", "pull experiments from a Git remote"),
+    },
     "Keep in shape": {
         "interrupted": Verb("_recovery:interrupted", "list experiments whose program died before it saved them"),
         "recover": Verb("_recovery:recover", "save every interrupted experiment as it stands"),

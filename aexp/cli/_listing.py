@@ -1,6 +1,10 @@
 """`aexp list`: which experiments there are, by the commit they stand on."""
 
+from collections.abc import Sequence
 from typing import Annotated
+
+from attrs import evolve
+from cyclopts import Parameter
 
 import aexp
 
@@ -10,6 +14,8 @@ from ._words import count, visible
 
 
 async def list_(
+    remote: Annotated[str | None, Parameter(help="A Git remote to list, instead of this repository.")] = None,
+    /,
     *,
     all: All = False,
     rev: Rev = None,
@@ -21,6 +27,8 @@ async def list_(
     """Print the names and revs of experiments; of HEAD's, unless others are asked for."""
     async with aexp.Repository(place) as repository:
         found = await repository.baselines(baseline_of(all=all, rev=rev))
+        if remote is not None:
+            found = _there(await repository.remote_experiments(remote), found, all=all)
         if json:
             _output.write_json([_shapes.baseline(each) for each in found])
         elif name_only:
@@ -29,8 +37,28 @@ async def list_(
             _write([each.rev for baseline in found for each in baseline.experiments if each.rev])
         else:
             _write(lines(found))
-        if not any(each.experiments for each in found):
+        if any(each.experiments for each in found):
+            return
+        if remote is None:
             await none_here(repository, all=all, rev=rev)
+        else:
+            _output.say(
+                f"no experiments on {visible(remote)}{'' if all else ' of ' + (rev or 'HEAD') + '; --all lists those of every commit'}"
+            )
+
+
+def _there(remote: Sequence[aexp.RemoteExperiment], here: Sequence[aexp.Baseline], *, all: bool) -> list[aexp.Baseline]:
+    """Return the commits that experiments of a remote stand on: those that are asked for, or all."""
+    known = {each.rev: each for each in here}
+    standing: dict[str, list[aexp.Reference]] = {} if all else {each.rev: [] for each in here}
+    for each in remote:
+        if all or each.baseline in known:
+            reference = aexp.Reference(name=each.name, ref=each.ref, rev=each.rev)
+            standing.setdefault(each.baseline, []).append(reference)
+    return [
+        evolve(known.get(rev) or aexp.Baseline(rev=rev), experiments=tuple(experiments))
+        for rev, experiments in standing.items()
+    ]
 
 
 def lines(found: list[aexp.Baseline]) -> list[str]:

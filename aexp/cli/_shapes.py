@@ -165,3 +165,16 @@ def finding(found: aexp.Finding) -> dict[str, Any]:
     """Return the shape of one thing that `doctor` looked at."""
     remedy = None if found.remedy is None else as_commands(found.remedy)
     return {"subject": found.subject, "level": found.level, "text": found.text, "remedy": remedy}
+
+
+def transfer(found: aexp.Transfer) -> dict[str, Any]:
+    """Return the shape of what became of an experiment in `push` or `pull`."""
+    return {
+        "name": found.name,
+        "ref": found.ref,
+        "rev": found.rev,
+        "outcome": found.outcome,
+        "found": found.found,
+        "reason": found.reason,
+        "data": found.data,
+    }
