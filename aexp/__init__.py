@@ -22,9 +22,10 @@ from ._findings import Finding as Finding
 from ._findings import Maintenance as Maintenance
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
+from ._lineage import Baseline as Baseline
+from ._lineage import Checkpoint as Checkpoint
+from ._lineage import Reference as Reference
 from ._repository import Repository as Repository
-from ._values import Baseline as Baseline
-from ._values import Checkpoint as Checkpoint
 from ._values import Code as Code
 from ._values import CompletedProcess as CompletedProcess
 from ._values import Failure as Failure
@@ -32,7 +33,6 @@ from ._values import Interrupted as Interrupted
 from ._values import Progress as Progress
 from ._values import Record as Record
 from ._values import Records as Records
-from ._values import Reference as Reference
 from ._values import RemoteExperiment as RemoteExperiment
 from ._values import Series as Series
 from ._values import Settings as Settings

@@ -8,10 +8,10 @@ from ._formats.experiment import moment
 from ._formats.gitobjects import Kind, parse_commit
 from ._git import Handle, read_object, resolve_commit
 from ._layout import parse_experiment_ref
+from ._lineage import Baseline, Reference
 from ._pipelines import Pipelines
 from ._records import experiment_refs
 from ._refs import list_refs
-from ._values import Baseline, Reference
 from .errors import GitError, NoBaseline
 
 

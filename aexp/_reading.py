@@ -7,9 +7,10 @@ from . import _baselines, _differences, _records
 from ._access import Access
 from ._comparison import Comparison
 from ._lifecycle import Status
+from ._lineage import Baseline, Checkpoint
 from ._living import Living
 from ._query import Mode, compile_best, compile_select
-from ._values import Baseline, Checkpoint, Record, Records, Series, StrPath
+from ._values import Record, Records, Series, StrPath
 from .errors import ExperimentNotFound
 
 

@@ -17,11 +17,12 @@ from ._git import Handle, object_size, read_object, resolve_commit
 from ._index import Index
 from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, experiment_ref, parse_experiment_ref
 from ._lifecycle import Status
+from ._lineage import Checkpoint
 from ._names import metric_file
 from ._pipelines import Pipelines
 from ._query import Choice
 from ._refs import list_refs
-from ._values import Checkpoint, Record, Series
+from ._values import Record, Series
 from ._ways import is_of
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,14 +75,16 @@ def test_a_program_runs(block: Block, repo_path: Path) -> None:
 
 @pytest.mark.parametrize("block", SESSIONS, ids=str)
 def test_a_session_works(block: Block, repo_path: Path) -> None:
-    """Every command after a `$` in the README is Git's or ours, and works after the first program of the README."""
+    """Every command after a `$` in the README is Git's, DVC's or ours, and works after the first program of the README."""
     run_program(PROGRAMS[0], repo_path)
     commands = [line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ")]
 
     assert commands
     for command in commands:
-        assert command.startswith(("git ", "aexp ")), f"line {block.line}: {command}"
+        assert command.startswith(("git ", "aexp ", "dvc ")), f"line {block.line}: {command}"
         scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        if command.startswith("dvc ") and shutil.which("dvc", path=scripts) is None:
+            pytest.skip("DVC is not installed")
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=repo_path,
