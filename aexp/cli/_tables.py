@@ -129,7 +129,7 @@ def fitted(first: Sequence[Part], more: Sequence[Part], room: int | None) -> lis
 
 
 def table(parts: Sequence[Part]) -> Group:
-    """Return the table of these columns, a line of text for each row: rich's own tables take 40 us for each cell."""
+    """Return the table of these columns, a line of text for each row (decision 0022)."""
     rule = Text(f" {'─' * (sum(part.width + GAP for part in parts) - GAP + EDGE)}")
     high = max(len(part.title) for part in parts)
     titles = [["", *[""] * (high - len(part.title)), *part.title][-high:] for part in parts]
