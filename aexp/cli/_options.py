@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
 import aexp
 
@@ -64,6 +64,11 @@ def called(baseline: aexp.Baseline) -> str:
     return baseline.names[0] if baseline.names else baseline.rev[:7]
 
 
+def _from_1_to_17(_: object, value: int) -> None:
+    if not 1 <= value <= 17:
+        raise ValueError("a number has from 1 to 17 significant digits")
+
+
 Place = Annotated[str, Parameter(parse=False)]
 """The path of the repository: `-C` and AEXP_REPOSITORY give it to every verb."""
 Names = Annotated[str, Parameter(help="Experiments: names, full refs, or revs.", completer=_asked(_names), negative="")]
@@ -80,7 +85,7 @@ Csv = Annotated[bool, flag("Print CSV, with every column and every digit.", "--c
 Where = Annotated[str | None, option("Only those this is true for: \"params.lr < 0.1 and 'good' in tags\".", "--where")]
 Precision = Annotated[
     int,
-    Parameter(help="How many significant digits of a number are shown.", validator=validators.Number(gte=1, lte=17)),
+    Parameter(help="How many significant digits of a number are shown.", validator=_from_1_to_17),
 ]
 
 
