@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 
 import anyio
 import pytest
@@ -214,17 +215,31 @@ async def test_cancelled_however(repository: aexp.Repository, tmp_path: Path, ho
         with pytest.raises(asyncio.CancelledError):
             await task
     elif how == "timeout":
+        limit = asyncio.timeout(None)
+        ending = asyncio.create_task(_when(file, lambda: limit.reschedule(0)))
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await run()
-        pid = await pid_in(file)
+            await _within(limit, run())
+        pid = await ending
     else:
-        with anyio.move_on_after(0.5):
+        with anyio.CancelScope() as scope:
+            ending = asyncio.create_task(_when(file, scope.cancel))
             await run()
-        pid = await pid_in(file)
+        pid = await ending
 
     assert ended(pid)
     await experiment.save()
+
+
+async def _within(limit: asyncio.Timeout, work: Awaitable[object]) -> None:
+    async with limit:
+        await work
+
+
+async def _when(file: Path, end: Callable[[], None]) -> int:
+    """Call *end* when a program has written its process id to a file; return that."""
+    pid = await pid_in(file)
+    end()
+    return pid
 
 
 async def test_cancelled_before_it_began(repository: aexp.Repository, tmp_path: Path) -> None:
@@ -347,7 +362,7 @@ async def flood(repository: aexp.Repository, size: int) -> None:
 
     assert grown < 30 * 2**20
     assert len(await repository.read("one", "aexp/log.txt")) < 2**20 + 100
-    assert sorted(pauses)[int(len(pauses) * 0.95)] < 0.02
+    assert median(pauses) < 0.01  # which load of other programs does not blur
 
 
 async def test_much_output_takes_no_memory(repository: aexp.Repository) -> None:
