@@ -39,8 +39,11 @@ class Terminal:
         with suppress(OSError):
             os.killpg(group, signal.SIGCONT)
 
-    def take_back(self, *, restore: bool) -> None:
-        """Be in the foreground again; *restore* undoes how the program had set it."""
+    def take_back(self, group: int, *, restore: bool = False) -> None:
+        """Be in the foreground again, if *group* is there; *restore* undoes how the program had set the terminal."""
+        with suppress(OSError):
+            if os.tcgetpgrp(0) != group:  # a shell has put us into the background meanwhile
+                return
         self._give(self.ours)
         if restore:
             with suppress(termios.error), _deaf_to_sigttou():
@@ -48,7 +51,7 @@ class Terminal:
 
     def suspend(self, group: int) -> None:
         """Stop with the program, which Ctrl-Z has stopped, so that the shell has its turn; go on with it afterwards."""
-        self._give(self.ours)
+        self.take_back(group)
         os.killpg(self.ours, signal.SIGTSTP)
         time.sleep(HALT)
         with suppress(OSError):
