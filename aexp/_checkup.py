@@ -89,7 +89,7 @@ def _with_sessions(store: Store, seen: Seen) -> Seen:
             ledger = _sessions.read_ledger(session.path, id)
             if _joining.belongs(common, id):  # it waits for the experiment that it is a part of
                 continue
-            left += [_recovery.left_open(account, id) for account in ledger.open()]
+            left += _recovery.interrupted_in(common, id, ledger)
             if ledger.ended():
                 ended.append(id)
         except JournalCorrupt as error:

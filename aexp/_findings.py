@@ -232,7 +232,7 @@ def _sessions(seen: Seen) -> Iterator[Finding]:
 
 
 def _records(seen: Seen) -> Iterator[Finding]:
-    yield Finding("experiments", "ok", f"{seen.records} are saved, {len(seen.damaged)} of them are damaged")
+    yield Finding("experiments", "ok", f"{seen.records} saved, {len(seen.damaged) or 'none'} damaged")
     for ref, reason in seen.damaged.items():
         remedy = f"fetch it again from where it was pushed to, or await repository.remove({ref!r})"
         yield Finding("damaged", "error", f"{ref}: {reason}", remedy)

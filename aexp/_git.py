@@ -159,9 +159,8 @@ def run(
 ) -> bytes:
     """Run `git` for the repository, with *config* (`key=value` each), and return what it prints.
 
-    *niced* lets everybody else on the machine go first.
-
-    Raises `GitError` with its words when it fails, `ReadOnlyRepository` or `DiskFull` when these say so.
+    *niced* lets everybody else on the machine go first. Raises `GitError` with its words when it fails,
+    `ReadOnlyRepository` or `DiskFull` when these say so.
     """
     try:
         done = subprocess.run(

@@ -6,12 +6,10 @@ Whatever is wrong with the file, reading goes on without it.
 """
 
 import os
-import sqlite3
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final
 
 from ._files import Breath, make_folders, remove
 from ._formats.experiment import Others
@@ -19,13 +17,18 @@ from ._formats.row import VERSION, Row, checksum, pack_others, unpack_others
 from ._layout import ROOT
 from .errors import AexpError
 
+if TYPE_CHECKING:
+    from sqlite3 import Connection, Error
+
 NAME: Final = "index.sqlite"
 PATIENCE: Final = 0.2
 """Seconds to wait for another process that writes, before reading goes on without the index."""
 SLICE: Final = 200
 """How many rows are looked up or written at once; SQLite once took no more than 999 values."""
 
-_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT})
+_DAMAGE: Final = frozenset({1, 11, 24, 26})
+"""What SQLite calls ERROR (there is no such table), CORRUPT, FORMAT and NOTADB (https://sqlite.org/rescode.html)."""
+_CORRUPT: Final = 11
 _RECORDS: Final = """
 CREATE TABLE records (
     rev TEXT, folder TEXT, head BLOB, params BLOB, metrics BLOB, needs BLOB, others BLOB, checksum INTEGER,
@@ -40,9 +43,12 @@ class Index:
     """The index of a repository during one look at its experiments, with aexp's files in *folder* of each commit."""
 
     def __init__(self, common: str, folder: str) -> None:
+        import sqlite3  # noqa: PLC0415  # who does not list experiments need not load it: a twentieth of `import aexp`
+
+        self._sqlite = sqlite3
         self._path = os.path.join(common, ROOT, NAME)
         self._folder = folder
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self._given_up = False
 
     # ---- read ----
@@ -116,22 +122,23 @@ class Index:
         """Go on without the index when something is wrong with it; what is damaged is taken away, to be made anew."""
         try:
             yield
-        except (sqlite3.Error, AexpError, OSError, OverflowError, TypeError, ValueError) as error:
+        except (self._sqlite.Error, AexpError, OSError, OverflowError, TypeError, ValueError) as error:
             self.close()
-            if isinstance(error, sqlite3.Error) and _is_damage(error):
+            if isinstance(error, self._sqlite.Error) and _is_damage(error):
                 with suppress(OSError):
                     _take_away(self._path)
             else:
                 self._given_up = True
 
-    def _reached(self, *, create: bool) -> sqlite3.Connection | None:
+    def _reached(self, *, create: bool) -> "Connection | None":
         """Return the file, opened; None when it was given up, or is not there in this version and not to be made."""
-        if self._connection is None and not self._given_up and (create or _is_file(self._path)):
+        if self._connection is None and not self._given_up and _is_file(self._path, missing=create):
             if create:
                 make_folders(os.path.dirname(self._path), durable=False)
             mode = "rwc" if create else "rw"  # where nothing can be written, "rw" opens it for reading
-            address = f"file:{quote(self._path)}?mode={mode}"
-            file = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
+            path = self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+            address = f"file:{path}?mode={mode}"
+            file = self._sqlite.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
             try:
                 file.execute("PRAGMA synchronous = OFF")  # after a power cut it may be damaged, and is made anew
                 if _version(file) == VERSION or (create and _make_tables(file)):
@@ -156,16 +163,17 @@ def _is_sound(parts: Sequence[bytes], sum: object) -> bool:
         return False
 
 
-def _is_file(path: str) -> bool:
+def _is_file(path: str, *, missing: bool) -> bool:
+    """Say whether *path* is a file: anything else, a pipe say, is not opened; *missing* is what a path is that is not there."""
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)  # anything else, a pipe say, is not opened
-    except OSError:
-        return False
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return missing
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
+def _is_damage(error: "Error") -> bool:
     """Say whether the file is to blame; an error without a code is Python's own: a column holds what it should not."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _DAMAGE
+    return getattr(error, "sqlite_errorcode", _CORRUPT) & 0xFF in _DAMAGE
 
 
 def _take_away(path: str) -> None:
@@ -173,12 +181,12 @@ def _take_away(path: str) -> None:
         remove(path + ending)
 
 
-def _version(file: sqlite3.Connection) -> int:
+def _version(file: "Connection") -> int:
     (version,) = file.execute("PRAGMA user_version").fetchone()
     return int(version)
 
 
-def _make_tables(file: sqlite3.Connection) -> bool:
+def _make_tables(file: "Connection") -> bool:
     """Make the tables of this version in place of any others, unless another process has just done so."""
     with _transaction(file):
         if _version(file) != VERSION:
@@ -192,12 +200,12 @@ def _make_tables(file: sqlite3.Connection) -> bool:
 
 
 @contextmanager
-def _transaction(file: sqlite3.Connection) -> Iterator[None]:
+def _transaction(file: "Connection") -> Iterator[None]:
     file.execute("BEGIN IMMEDIATE")
     try:
         yield
     except BaseException:
-        with suppress(sqlite3.Error):
+        if file.in_transaction:
             file.execute("ROLLBACK")
         raise
     file.execute("COMMIT")

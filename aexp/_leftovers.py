@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import define, field
 
-from . import _git, _joining, _packs, _recovery, _refs, _sessions
+from . import _git, _joining, _packs, _recovery, _refs, _sessions, _undo
 from ._files import Breath, lock, translating
 from ._findings import (
     KEPT_JOURNALS,
@@ -76,6 +76,8 @@ def maintain(store: Store, now: float) -> Maintenance:
         _expire_journals(common, now, done)
     with done.step("empty the trash"):
         done.trash += _delete(store, lambda: trashed_before(_refs.list_refs(store.handle, TRASH), now - KEPT_TRASH))
+    with done.step("forget old applies"):
+        done.swept += _undo.expire(store.handle)
     with done.step("pack"):
         _pack(store, done)
     return Maintenance(
@@ -106,7 +108,7 @@ def _sweep_session(store: Store, id: str, done: _Done) -> None:
         done.swept += _refs.sweep_locks(store.handle, session.path)
         ledger = _sessions.read_ledger(session.path, id)
         if not ledger.ended():
-            done.interrupted += [_recovery.left_open(account, id) for account in ledger.open()]
+            done.interrupted += _recovery.interrupted_in(common, id, ledger)
             return
         _recovery.finish_discards(store, session, ledger)
         done.anchors += _refs.list_refs(store.handle, anchor_prefix(id))

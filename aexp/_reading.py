@@ -54,7 +54,7 @@ class Reading(Access):
         It may be saved, running in this or another process, or left by one that died. One that is running goes before
         a saved one of the same name, which its rev still means; one that was left comes last, but before its own
         checkpoint. All that this process has logged is there; of another process, all it has
-        written. Raises `ExperimentNotFound`, `AmbiguousName`, and `KeyError` for a metric that was not logged.
+        written; of a damaged journal, what can be read. Raises `ExperimentNotFound`, `AmbiguousName`, and `KeyError` for a metric that was not logged.
         """
         await self._written(name)
         await self._catch_up(dead=False)

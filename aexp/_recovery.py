@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -41,27 +41,35 @@ def interrupted(store: Store) -> list[Interrupted]:
 
     One that a program at work has joined is not over, though its own process is.
     """
-    held = _joining.held(store.handle.common)
+    common = store.handle.common
+    held = _joining.held(common)
     return [
-        left_open(account, id)
-        for id in _sessions.names(store.handle.common)
-        if not _joining.belongs(store.handle.common, id)
-        for account in _open_accounts(store, id)
-        if account.id not in held
+        each
+        for id in _sessions.names(common)
+        if not _joining.belongs(common, id)
+        for each in _left_open(id, _open_accounts(store, id), held)
     ]
 
 
-def left_open(account: Account, session: str) -> Interrupted:
-    """Return what is told of an experiment that *session* left open."""
-    return Interrupted(
-        name=account.name,
-        id=account.id,
-        ref=account.ref,
-        baseline=account.baseline,
-        status=account.status,
-        created=moment(account.created),
-        session=session,
-    )
+def interrupted_in(common: str, id: str, ledger: Ledger) -> list[Interrupted]:
+    """Return the experiments that are open in the dead session *id* and belong to no program at work."""
+    return [] if _joining.belongs(common, id) else _left_open(id, ledger.open(), _joining.held(common))
+
+
+def _left_open(session: str, accounts: Sequence[Account], held: Mapping[str, str]) -> list[Interrupted]:
+    return [
+        Interrupted(
+            name=account.name,
+            id=account.id,
+            ref=account.ref,
+            baseline=account.baseline,
+            status=account.status,
+            created=moment(account.created),
+            session=session,
+        )
+        for account in accounts
+        if account.id not in held
+    ]
 
 
 def _open_accounts(store: Store, id: str) -> list[Account]:

@@ -12,7 +12,7 @@ from attrs import frozen
 from ._files import Breath, lock, make_folders, remove, sync_folder, translating, write_many
 from ._git import Handle, read_ref, run
 from ._layout import trash_ref
-from .errors import AexpError, GitError
+from .errors import AexpError, GitError, ReadOnlyRepository
 
 _DURABLE: Final = ("core.fsync=reference", "core.filesRefLockTimeout=1000", "core.packedRefsTimeout=5000")
 """The settings of `git update-ref`: it syncs refs before they stand (Git 2.36), and waits for locks, in milliseconds."""
@@ -244,7 +244,12 @@ def change_refs(handle: Handle, create: Mapping[str, str], delete: Mapping[str, 
     lines = [*(("create", *each) for each in create.items()), *(("delete", *each) for each in delete.items())]
     orders = "".join(f"{verb} {ref}\0{rev}\0" for verb, ref, rev in lines)
     asked = f"start\0{orders}prepare\0commit\0".encode("utf-8", "surrogateescape")
-    run(handle, "update-ref", "-m", reason, "-z", "--stdin", input=asked, config=_DURABLE)
+    try:
+        run(handle, "update-ref", "-m", reason, "-z", "--stdin", input=asked, config=_DURABLE)
+    except GitError:
+        if not os.access(os.path.join(handle.common, "refs"), os.W_OK):  # Git does not say why it can make no folder
+            raise ReadOnlyRepository(handle.common) from None
+        raise
     top = os.path.dirname(handle.common)  # so that `packed-refs` is among what is synced
     for folder in {each for ref in (*create, *delete) for each in _folders_up(os.path.join(handle.common, ref), top)}:
         with suppress(FileNotFoundError):  # Git takes away folders that are empty

@@ -68,7 +68,7 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
         reader = Worker("aexp-read", lambda: Pipelines(open_handle(path)), path)
         writer = Worker("aexp-git", lambda: open_store(path, settings, variables), path)
         try:
-            await writer.run(_tidy, path)
+            self._dvc = await writer.run(_tidy, path)
         except BaseException:
             await reader.aclose()
             await writer.aclose()
@@ -299,9 +299,9 @@ def _let_go(session: "weakref.ref[Any]") -> None:
         ours.close()
 
 
-def _tidy(store: Store, path: str) -> None:
-    """Take away what dead sessions still show to DVC; nothing else is written before an experiment begins."""
-    _board.sweep(store.handle, path)
+def _tidy(store: Store, path: str) -> str | None:
+    """Take away what dead sessions still show to DVC, and return where; nothing is written before an experiment begins."""
+    return _board.sweep(store.handle, path)
 
 
 def _open_session(

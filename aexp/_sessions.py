@@ -323,12 +323,13 @@ def is_alive(common: str, id: str) -> bool:
     return False
 
 
-def opened_in(common: str, ref: str) -> str | None:
-    """Return the session, living or dead, in which the experiment of *ref* is open; None when it is in none."""
+def opened_in(common: str, ref: str) -> tuple[str, Account] | None:
+    """Return the session, living or dead, in which the experiment of *ref* is open, and its account; None for none."""
     for id in names(common):
         with suppress(OSError):  # it is being put away
-            if any(account.ref == ref for account in read_ledger(folder(common, id), id, salvage=True).open()):
-                return id
+            for account in read_ledger(folder(common, id), id, salvage=True).open():
+                if account.ref == ref:
+                    return id, account
     return None
 
 

@@ -21,7 +21,7 @@ from ._formats.journal import Kind as JournalKind
 from ._formats.overrides import Override
 from ._formats.params import dump_params
 from ._formats.series import Points, collect
-from ._layout import METRICS, anchor_prefix, anchor_ref, parse_experiment_ref
+from ._layout import METRICS, anchor_prefix, anchor_ref, experiment_ref, parse_experiment_ref
 from ._lifecycle import Status
 from ._parameters import with_overrides
 from ._pipelines import Pipelines
@@ -128,8 +128,7 @@ class Store:
 
     def _check_free(self, wish: Start, rev: str) -> None:
         _git.check_no_branch(self.handle, wish.name)
-        found = _git.read_ref(self.handle, f"refs/exps/{rev[:2]}/{rev[2:]}/{wish.name}")
-        if found is not None and not wish.force:
+        if (found := _git.read_ref(self.handle, experiment_ref(rev, wish.name))) is not None and not wish.force:
             raise NameTaken(wish.name, found)
 
     def _code(self, rev: str, tree: str, mode: CodeMode) -> Code:

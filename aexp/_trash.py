@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from attrs import frozen
 
-from . import _git, _records, _refs, _sessions
+from . import _git, _joining, _records, _refs, _sessions
 from ._files import Breath
 from ._layout import TRASH, experiment_ref, parse_experiment_ref, parse_trash_ref, trash_ref
 from ._names import check_experiment_name
@@ -191,11 +191,14 @@ def _check_ended(store: Store, ref: str, rev: str, taken: Collection[str]) -> No
     session = _records.unfinished(store.library, rev, store.settings.folder)
     if session is None:
         return
-    if not _sessions.is_alive(common, session):
-        session = _sessions.opened_in(common, ref)
-    if session is not None and _sessions.is_alive(common, session):
+    if _sessions.is_alive(common, session):
         raise NotOwner(name, _sessions.holder(common, session))
-    if session is not None:
+    found = _sessions.opened_in(common, ref)  # another program may have resumed or joined it since
+    if found is not None:
+        session, account = found
+        session = _joining.held(common).get(account.id, session)
+        if _sessions.is_alive(common, session):
+            raise NotOwner(name, _sessions.holder(common, session))
         remedy = f"`await repository.recover()` saves {name!r} as it stands, resume() goes on with it"
         raise InvalidTransition("rename or remove", "interrupted", remedy)
 

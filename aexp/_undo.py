@@ -137,6 +137,17 @@ def _sweep(common: str, folder: str, worktree: str) -> list[Mark]:
     return marks.get(worktree, [])
 
 
+def expire(handle: Handle) -> list[str]:
+    """Remove what applies have kept for long enough; return the paths. Nothing while another one applies or undoes."""
+    folder = os.path.join(handle.common, ROOT, PLACE)
+    if handle.worktree is None or not os.path.isdir(folder):
+        return []
+    before = set(os.listdir(folder))
+    with suppress(ApplyPending), shelf(handle):
+        pass
+    return [os.path.join(folder, name) for name in sorted(before.difference(os.listdir(folder)))]
+
+
 def _read_plan(path: str) -> Plan:
     try:
         return decode_plan(_one_by_one(read(f"{path}/plan").splitlines()))

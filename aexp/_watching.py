@@ -10,7 +10,8 @@ from ._access import Access
 from ._board import Board, Row
 from ._desk import Desk
 from ._events import Event, Running
-from ._git import open_handle
+from ._experiment import Experiment
+from ._formats.account import Account
 from ._lifecycle import State
 from ._living import Living
 from ._values import Settings, StrPath
@@ -28,6 +29,8 @@ class Watching(Access):
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
         super().__init__(path, settings=settings)
+        self._dvc: str | None = None
+        """The DVC repository that the path lies in."""
         self._showing: asyncio.Task[None] | None = None
         self._hidden = asyncio.Event()
 
@@ -68,8 +71,10 @@ class Watching(Access):
     def _show(self, desk: Desk) -> None:
         """Begin to show the experiments of *desk* to DVC, unless that is not wanted."""
         worker, self._hidden = self._watcher, asyncio.Event()
-        if worker is not None and self._settings.dvc_running is not False:
-            self._showing = asyncio.create_task(_show(worker, self._path, self._settings, desk, self._hidden))
+        if worker is not None and self._dvc is not None and self._settings.dvc_running is not False:
+            board = Board(self._dvc, self._settings.folder, desk.session)
+            most = None if self._settings.dvc_running else _board.MOST
+            self._showing = asyncio.create_task(_show(worker, board, desk, most, self._hidden))
 
     async def _hide(self) -> None:
         """Show nothing any more, and wait until nothing of it is left."""
@@ -79,47 +84,32 @@ class Watching(Access):
             await asyncio.wait((showing,))
 
 
-async def _show(worker: Worker[Living], path: str, settings: Settings, desk: Desk, hidden: asyncio.Event) -> None:
-    """Keep the board up to date until *hidden*; what goes wrong with it is no concern of who logs."""
-    with suppress(OSError, AexpError):
-        board = await worker.run(_board_at, path, settings.folder, desk.session)
-        if board is None:
-            return
-        most = None if settings.dvc_running else _board.MOST
-        while not hidden.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SHOW):
-                    await hidden.wait()
-            if not hidden.is_set() and (desk.taken or not board.empty):
-                with suppress(OSError, AexpError):  # the disk may be full; it is tried again
-                    await worker.run(_show_rows, board, desk, most)
-        if not board.empty:
-            await worker.run(_clear, board)
-            await asyncio.sleep(_board.SETTLE)
-            await worker.run(_take_down, board)
-
-
-def _board_at(_: Living, path: str, folder: str, session: str) -> Board | None:
-    root = _board.find_root(path, open_handle(path).worktree)
-    return None if root is None else Board(root, folder, session)
+async def _show(worker: Worker[Living], board: Board, desk: Desk, most: int | None, hidden: asyncio.Event) -> None:
+    """Keep the *board* up to date until it is *hidden*; what goes wrong with it is no concern of who logs."""
+    while not hidden.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SHOW):
+                await hidden.wait()
+        if not hidden.is_set() and (desk.taken or not board.empty):
+            with suppress(OSError, AexpError):  # the disk may be full; it is tried again
+                await worker.run(_show_rows, board, desk, most)
+    if not board.empty:
+        with suppress(OSError, AexpError):  # then the next `open()` takes it away
+            await worker.run(_close, board)
 
 
 def _show_rows(_: Living, board: Board, desk: Desk, most: int | None) -> None:
-    board.show(
-        [
-            Row(each.id, each.name, each.baseline, each._params_text, dict(each._summary), each.step)
-            for each in list(desk.taken.values())[:most]
-            if each.state is State.ACTIVE
-        ]
-    )
+    active = [each for each in list(desk.taken.values())[:most] if each.state is State.ACTIVE]
+    board.show([_row(each, each._account) for each in active if each._account is not None and not each._account.joins])
 
 
-def _clear(_: Living, board: Board) -> None:
-    board.clear()
+def _row(each: Experiment, account: Account) -> Row:
+    step = max(each.step, each._stream.highest)
+    return Row(account.id, account.name, account.baseline, each._params_text, dict(each._summary), step)
 
 
-def _take_down(_: Living, board: Board) -> None:
-    board.take_down()
+def _close(_: Living, board: Board) -> None:
+    board.close()
 
 
 def _another(shared: Living) -> Living:

@@ -112,6 +112,31 @@ async def crash(path: str, say: Say) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def rename(path: str, say: Say) -> None:
+    """Give a saved experiment another name."""
+    async with aexp.Repository(path) as repository:
+        say("changed", (await repository.rename("one", "new")).rev)
+
+
+async def remove(path: str, say: Say) -> None:
+    """Remove two saved experiments together."""
+    async with aexp.Repository(path) as repository:
+        say("changed", [record.rev for record in await repository.remove("one", "two")])
+
+
+async def restore(path: str, say: Say) -> None:
+    """Bring back a removed experiment."""
+    async with aexp.Repository(path) as repository:
+        say("changed", (await repository.restore("one")).rev)
+
+
+async def maintain(path: str, say: Say) -> None:
+    """Sweep what dead processes left, and empty the trash."""
+    async with aexp.Repository(path) as repository:
+        done = await repository.maintain()
+        say("swept", done.retired, done.swept, done.trash, done.failures)
+
+
 async def log_joined(experiment: aexp.Experiment, first: int, after: int, say: Say) -> None:
     """Log as a program does that the experiment has started, and that ends afterwards."""
     os.environ.update(experiment.variables())
@@ -166,7 +191,24 @@ async def again(path: str, say: Say) -> None:
 
 STORIES: dict[str, Callable[[str, Say], Coroutine[Any, Any, None]]] = {
     story.__name__: story
-    for story in (save, discard, resume, recover, look, two, crash, join, crash_joined, apply, undo, again)
+    for story in (
+        save,
+        discard,
+        resume,
+        recover,
+        look,
+        two,
+        crash,
+        join,
+        crash_joined,
+        apply,
+        undo,
+        again,
+        rename,
+        remove,
+        restore,
+        maintain,
+    )
 }
 
 

@@ -18,7 +18,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 LINES = 400
 FUNCTION_LINES = 60  # aim at 40; the docstring is not counted
 EXTRAS = {"nanoarrow", "pandas", "polars", "pyarrow"}  # imported when used: nobody needs them to log a metric
-RARE = {"html", "tomlkit", "tomllib"}  # few programs need them, and every import of aexp would pay
+RARE = {"html", "sqlite3", "tomlkit", "tomllib"}  # few programs need them, and every import of aexp would pay
 STATEFUL = {
     "ContextVar",
     "Counter",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,85 @@ def test_a_kill_while_recovering_from_any_kill(edited: Path, killer: Path, oracl
         with teller(killer) as tell:
             told = tell("save", path, at=at)
         Sweep("recover", path, killer, oracle, tuple(told.lines))(4)
+
+
+# ---- changes of what is saved, and upkeep ----
+
+
+@frozen(eq=False)
+class OldOrNew(Oracle):
+    """Knows the two states that may stand around one change of refs."""
+
+    story: str
+    old: frozenset[tuple[str, str]]
+    new: frozenset[tuple[str, str]]
+
+    def check(self, path: Path, said: Told, tell: Teller) -> None:
+        """Look at the repository as the killed process left it, then make the change again."""
+        self.fsck(path)
+        wait_for_children(path)
+        found = saved_and_removed(path, self.git)
+        assert found in (self.old, self.new)
+        assert found == self.new or not said.about("changed"), "it was told, and is not so"
+        if found == self.old:
+            tell(self.story, path)
+        assert saved_and_removed(path, self.git) == self.new
+        assert not leftovers(path)
+        self.fsck(path)
+
+
+def saved_and_removed(path: Path, git: Callable[..., str]) -> frozenset[tuple[str, str]]:
+    """The refs of experiments with their revs; those in the trash without the time."""
+    refs = refs_of(path, git) | refs_of(path, git, "refs/aexp/trash")
+    return frozenset((re.sub("trash/[0-9]{13}", "trash/then", ref), rev) for ref, rev in refs.items())
+
+
+def wait_for_children(path: Path) -> None:
+    """Wait until no `git` that a killed process started works in *path*: it ends what it began."""
+    for _ in range(500):
+        places = []
+        for each in Path("/proc").glob("[0-9]*/cwd"):
+            with suppress(OSError):  # it ended meanwhile
+                places.append(each.readlink())
+        if path not in places:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"a process still works in {path}")
+
+
+@pytest.mark.parametrize("story", ["rename", "remove", "restore"])
+@STEPS
+def test_a_kill_while_changing_leaves_the_old_or_the_new(
+    repo_path: Path, killer: Path, git: Callable[..., str], fsck: Callable[[Path], None], story: str, every: int
+) -> None:
+    """Wherever a process is killed that renames, removes or restores: the old state stands, or the new one, whole."""
+    with teller(killer) as tell:
+        tell("save", repo_path)
+        if story == "restore":
+            tell("remove", repo_path)
+        after = copy_of(repo_path, repo_path.parent / "after" / "repository")
+        told = tell(story, after)
+    assert told.about("changed")
+    old, new = (saved_and_removed(each, git) for each in (repo_path, after))
+    assert old != new
+
+    Sweep(story, repo_path, killer, OldOrNew(git, fsck, story, old, new))(every)
+
+
+@STEPS
+def test_a_kill_while_maintaining_loses_nothing(edited: Path, killer: Path, oracle: Oracle, every: int) -> None:
+    """Upkeep that is killed takes nothing from what a dead process left open, or from what is saved."""
+    with teller(killer) as tell:
+        lines = list(tell("crash", edited).lines)
+        ((operations,),) = tell("two", copy_of(edited, edited.parent / "whole-two" / "repository"), at=0).about("end")
+        for back in range(1, 12):  # killed after it has saved, and before its session is put away
+            path = copy_of(edited, edited.parent / f"back-{back}" / "repository")
+            told = tell("two", path, at=operations - back)
+            if told.about("S") and len(list(path.glob(".git/aexp/sessions/*"))) == 2:
+                break
+        else:
+            pytest.fail("no kill left a session in which nothing is open")
+    Sweep("maintain", path, killer, oracle, (*lines, *told.lines))(every)
 
 
 # ---- the same name again ----

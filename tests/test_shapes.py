@@ -364,12 +364,15 @@ def read_only(repo_path: Path, way: str) -> list[str]:
     return prefix
 
 
+@pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("way", ["mount", "modes"])
-async def test_a_read_only_repository_can_be_read(repo_path: Path, fsck: Fsck, way: str) -> None:
+async def test_a_read_only_repository_can_be_read(repo_path: Path, fsck: Fsck, way: str, listed: bool) -> None:
     """In a repository that cannot be written all can be read, checkpoints, too; an experiment is refused when it begins."""
     async with aexp.Repository(repo_path) as repository:
         await (await repository.experiment("saved").init()).save()
         await (await repository.experiment("unfinished").init()).make_checkpoint()
+        if listed:  # so there is an index
+            await repository.experiments()
     prefix = read_only(repo_path, way)
     child = await asyncio.create_subprocess_exec(
         *prefix, sys.executable, "-c", READER, repo_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -351,3 +351,46 @@ async def test_many_watch_many(repo_path: Path, git: Callable[..., str]) -> None
             last = {e.experiment.name: e.experiment.points for e in watch.seen if e.experiment}
             assert set(last.values()) == {20}
     assert git("for-each-ref", "--format=%(refname)", "refs/exps", cwd=repo_path).count("\n") == 99
+
+
+JOINING = """
+import asyncio
+import aexp
+
+async def main():
+    async with aexp.init(params={"inner": 1}) as experiment:
+        for step in range(20):
+            await experiment.log_metric("inner", float(step), step)
+            await asyncio.sleep(0.05)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_program_that_joined_is_a_part(repository: aexp.Repository, repo_path: Path) -> None:
+    """What a program logs that an experiment runs is seen as the experiment's, while it runs, and when it has ended."""
+    async with watching(repository) as watch:
+        async with repository.experiment("it", params={"outer": 1}) as experiment:
+            await experiment.log_metric("outer", 0.5, 100)
+            work = asyncio.create_task(experiment.run([sys.executable, "-c", JOINING], isolated=False, cwd=repo_path))
+            counts = []
+            while not work.done():
+                (running,) = await repository.running()
+                series = await repository.history("it")
+                counts.append(len(series["inner"]) if "inner" in series else 0)
+                assert running.points >= 1
+                await asyncio.sleep(0.02)
+            await work
+            (running,) = await repository.running()
+            assert (running.points, running.summary, running.step) == (21, {"outer": 0.5, "inner": 19.0}, 100)
+            assert running.params == {"outer": 1, "inner": 1}
+            assert list((await repository.history("it", "inner"))["inner"].steps) == list(range(20))
+        await watch.until(EventKind.SAVED)
+        assert any(0 < count < 20 for count in counts)
+        assert {event.experiment.name for event in watch.seen if event.experiment} == {"it"}
+        assert [kind for kind in watch.kinds() if kind in {"begun", "ended", "saved"}] == ["begun", "ended", "saved"]
+        points = [
+            event.experiment.points for event in watch.seen if event.kind is EventKind.METRICS and event.experiment
+        ]
+        assert any(1 < count < 21 for count in points)
+        assert points[-1] == 21

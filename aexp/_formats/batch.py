@@ -29,6 +29,8 @@ class Stream:
     extents: Extents = field(factory=Extents)
     files: frozenset[str] = frozenset()
     """The paths of its files."""
+    highest: int = 0
+    """The highest step of any point that was encoded."""
     joined: int = 0
     """How many bytes programs that joined have in their journals."""
 
@@ -116,8 +118,9 @@ class Encoder:
         self._dirty.sort(key=_number)  # not sorted into a mapping for each: a thousand at once would age together
         for number, group in groupby(self._dirty, key=_number):
             columns = list(group)
-            points = {column.name: column.taken() for column in columns}
-            entries.append(self._record(Kind.POINTS, [number, points], columns[0].stream))
+            points, stream = {column.name: column.taken() for column in columns}, columns[0].stream
+            stream.highest = max(stream.highest, *(max(taken[0]) for taken in points.values()))
+            entries.append(self._record(Kind.POINTS, [number, points], stream))
         entries += [Entry(self._body(Kind.STEP, [number, step]), self.sequence) for number, step in self._steps.items()]
         self._dirty, self._steps = [], {}
         return entries

@@ -138,6 +138,15 @@ class Curve:
         self.steps.extend(steps)
         self.values.extend(map(decode_value, values) if str in map(type, values) else values)
 
+    def append(self, later: "Curve") -> None:
+        """Add the points of another curve behind those that are here."""
+        offset = len(self.steps)
+        self.stamps.update((offset + position, stamp) for position, stamp in later.stamps.items())
+        joint = not offset or not later.steps or self.steps[-1] <= later.steps[0]
+        self._ordered = self._ordered and later._ordered and joint
+        self.steps.extend(later.steps)
+        self.values.extend(later.values)
+
     def series(self) -> Series:
         """Return the points as a `Series`, ordered by step, those of one step in the order they were logged."""
         steps, values = self.steps, self.values
