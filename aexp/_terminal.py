@@ -3,15 +3,12 @@
 import os
 import signal
 import termios
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any
 
 from attrs import frozen
-
-HALT: Final = 0.05
-"""Seconds in which the signal that stops this process reaches it."""
 
 
 @frozen(eq=False)
@@ -52,8 +49,7 @@ class Terminal:
     def suspend(self, group: int) -> None:
         """Stop with the program, which Ctrl-Z has stopped, so that the shell has its turn; go on with it afterwards."""
         self.take_back(group)
-        os.killpg(self.ours, signal.SIGTSTP)
-        time.sleep(HALT)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)  # this thread, so that it stops before it goes on
         with suppress(OSError):
             if os.tcgetpgrp(0) == self.ours:
                 self._give(group)
