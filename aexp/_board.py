@@ -31,8 +31,6 @@ SETTLE: Final = 1.0
 repository in less, and passes over all that are marked."""
 IDLE: Final = 60.0
 """Seconds after which a place that nobody uses is taken away."""
-MOST: Final = 64
-"""How many experiments a session shows unless it is asked for all: `dvc exp show` takes some 30 ms for each."""
 _RUNNING: Final = 2
 _FINISHED: Final = 6
 """`dvc.repo.experiments.executor.base.TaskStatus`."""
@@ -51,7 +49,7 @@ class Row:
     step: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Place:
     """A place on the board, and the experiment it shows."""
 
@@ -61,7 +59,7 @@ class _Place:
     """When it became free, by the monotonic clock."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Board:
     """The places of one session below the DVC repository at *root*."""
 

@@ -2,29 +2,30 @@
 
 import time
 from collections.abc import Awaitable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from attrs import frozen
 
-from . import _worktree
 from ._formats.account import Account, intent_to_json
 from ._formats.batch import Stream
 from ._formats.experiment import Author, intend, upon
 from ._formats.journal import Kind
 from ._job import Job
 from ._journal import Journal
-from ._preview import Preview
 from ._store import Store
 from ._values import Record, Settings
 from ._ways import Within
 from ._workers import Gatherer, Worker
 
+if TYPE_CHECKING:
+    from ._preview import Preview
+
 GROUP: Final = 128 * 2**20
 """What a group may weigh: an experiment weighs a mebibyte and ten times its bytes in the journal (memory while it is built)."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Request:
     """One commit that is wanted: the final one of an experiment, or a checkpoint."""
 
@@ -46,7 +47,7 @@ class Saver:
         settings: Settings,
         folder: str,
         session: str,
-        preview: Worker[Preview] | None = None,
+        preview: "Worker[Preview] | None" = None,
         within: Within | None = None,
     ) -> None:
         self._worker, self._journal, self._author, self._settings = worker, journal, author, settings
@@ -99,11 +100,11 @@ class Saver:
                     self._journal.record(Kind.SAVED, [request.account.number, answer.rev, request.final])
             if self._preview is not None:  # behind the save: nobody who saves waits for it
                 saved = [answer for answer in answers if isinstance(answer, Record)]
-                self._preview.soon(Preview.write, saved, self._settings.folder)
+                self._preview.soon(_write_ahead, saved, self._settings.folder)
             return answers
 
     async def _lay(self, requests: Sequence[Request], jobs: Sequence[Job]) -> Sequence[Record | Exception]:
-        answers = await self._worker.run(_worktree.lay, jobs)
+        answers = await self._worker.run(_lay, jobs)
         for request, answer in zip(requests, answers, strict=True):
             if isinstance(answer, Record) and request.final:
                 self._journal.record(Kind.SAVED, [request.account.number, answer.rev, True])
@@ -115,3 +116,13 @@ class Saver:
         found = await self._worker.run(Store.holders, [request.account.ref for request in asked]) if asked else []
         held = {request.account.number: rev for request, rev in zip(asked, found, strict=True)}
         return [upon(request.account, held.get(request.account.number), force=request.force) for request in requests]
+
+
+def _write_ahead(preview: "Preview", saved: Sequence[Record], folder: str) -> None:
+    preview.write(saved, folder)
+
+
+def _lay(store: Store, jobs: Sequence[Job]) -> list[Record | Exception]:
+    from . import _worktree
+
+    return _worktree.lay(store, jobs)
