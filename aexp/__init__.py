@@ -27,11 +27,15 @@ from ._values import Code as Code
 from ._values import CompletedProcess as CompletedProcess
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
+from ._values import Progress as Progress
 from ._values import Record as Record
 from ._values import Records as Records
+from ._values import RemoteExperiment as RemoteExperiment
 from ._values import Series as Series
 from ._values import Settings as Settings
 from ._values import Skipped as Skipped
+from ._values import Transfer as Transfer
+from ._values import TransferProgress as TransferProgress
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
 from .errors import ApplyPending as ApplyPending
@@ -39,6 +43,7 @@ from .errors import BranchExists as BranchExists
 from .errors import CommandFailed as CommandFailed
 from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
+from .errors import Diverged as Diverged
 from .errors import ExperimentNotFound as ExperimentNotFound
 from .errors import ForkedError as ForkedError
 from .errors import GitError as GitError
@@ -56,6 +61,7 @@ from .errors import NothingApplied as NothingApplied
 from .errors import NotOwner as NotOwner
 from .errors import QueueFull as QueueFull
 from .errors import ReadOnlyRepository as ReadOnlyRepository
+from .errors import RemoteError as RemoteError
 from .errors import RepositoryClosed as RepositoryClosed
 from .errors import RepositoryNotFound as RepositoryNotFound
 from .errors import TooManyOpenFiles as TooManyOpenFiles
@@ -77,6 +83,7 @@ __all__ = [
     "CompletedProcess",
     "DirtyWorkspace",
     "DiskFull",
+    "Diverged",
     "Event",
     "EventKind",
     "Experiment",
@@ -100,10 +107,13 @@ __all__ = [
     "NoBaseline",
     "NotOwner",
     "NothingApplied",
+    "Progress",
     "QueueFull",
     "ReadOnlyRepository",
     "Record",
     "Records",
+    "RemoteError",
+    "RemoteExperiment",
     "Repository",
     "RepositoryClosed",
     "RepositoryNotFound",
@@ -115,6 +125,8 @@ __all__ = [
     "State",
     "Status",
     "TooManyOpenFiles",
+    "Transfer",
+    "TransferProgress",
     "Undone",
     "UnsafePath",
     "UnsupportedRepository",

@@ -71,7 +71,7 @@ def match(refs: Mapping[str, str], name: str) -> tuple[str, str]:
     """Return (ref, rev) of the experiment among *refs* that *name* means, as `find` does."""
     if name in refs:
         return name, refs[name]
-    matches = [ref for ref in refs if ref.rpartition("/")[2] == name]
+    matches = [ref for ref in refs if ref.endswith(f"/{name}") and ref.rpartition("/")[2] == name]
     if not matches and len(name) >= 4:
         matches = [ref for ref, rev in refs.items() if rev.startswith(name)]
     if not matches:

@@ -16,6 +16,7 @@ from . import _board, _joining, _machine, _recovery
 from ._applying import Applying
 from ._changing import Changing
 from ._desk import Desk, Options, options_of, parsed
+from ._exchange import Exchange
 from ._experiment import Experiment
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
@@ -42,7 +43,7 @@ STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading, Watching, Changing, Applying, Upkeep):
+class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
@@ -225,7 +226,10 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
         await desk.journal.flush()
 
     async def interrupted(self) -> list[Interrupted]:
-        """Return the experiments that were begun and neither saved nor discarded by a session that is over."""
+        """Return the experiments that were begun and neither saved nor discarded by a session that is over.
+
+        One that a program has joined which is still at work is not over.
+        """
         if self._desk is not None:
             await self._desk.journal.flush()
         return await self._write(_recovery.interrupted)
