@@ -102,6 +102,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
                 await desk.saver.idle()
                 await desk.journal.aclose()
                 if desk.preview is not None:
+                    desk.saver.show()
                     await desk.preview.aclose()
         finally:
             try:
