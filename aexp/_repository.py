@@ -35,7 +35,7 @@ from ._store import Start, Started, Store, open_store
 from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
-from ._ways import Join, Within, run_of_dvc
+from ._ways import DVC_ROOT, Join, Within, run_of_dvc
 from ._workers import Gatherer, Worker, settled
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
-    threads for Git and one for the journal; another one reads the journals once somebody watches. It belongs to the
-    event loop that opened it.
+    threads for Git and one for the journal; another one reads the journals once somebody watches, and where there is a
+    DVC repository, one writes ahead what `dvc exp show` will say. It belongs to the event loop that opened it.
     """
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
@@ -107,6 +107,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
                 await desk.saver.idle()
                 await desk.journal.aclose()
                 if desk.preview is not None:
+                    desk.saver.show()
                     await desk.preview.aclose()
         finally:
             try:
@@ -282,7 +283,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         except BaseException:
             await writer.run(Store.forget_session)
             raise
-        path, root, within = self._path, *await writer.run(_dvc_around, self._path, dict(os.environ))
+        path, root, within = self._path, self._dvc, await writer.run(_run_of_dvc, dict(os.environ))
         preview = None if root is None else Worker("aexp-dvc", lambda: _open_preview(path, root), path)
         saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
@@ -309,11 +310,10 @@ def _let_go(session: "weakref.ref[Any]") -> None:
         ours.close()
 
 
-def _dvc_around(store: Store, path: str, variables: dict[str, str]) -> tuple[str | None, Within | None]:
-    """Return the DVC repository that *path* is in, and the run of DVC that this program is a stage of."""
-    if "DVC_ROOT" in variables:
-        variables["DVC_ROOT"] = os.path.realpath(variables["DVC_ROOT"])
-    return _dvc.find_root(path, store.handle.worktree), run_of_dvc(variables, store.handle.worktree)
+def _run_of_dvc(store: Store, variables: dict[str, str]) -> Within | None:
+    if DVC_ROOT in variables:
+        variables[DVC_ROOT] = os.path.realpath(variables[DVC_ROOT])
+    return run_of_dvc(variables, store.handle.worktree)
 
 
 def _tidy(store: Store, path: str) -> str | None:

@@ -74,7 +74,8 @@ class Watching(Access):
     def _show(self, desk: Desk) -> None:
         """Begin to show the experiments of *desk* to DVC, unless that is not wanted."""
         worker, self._hidden = self._watcher, asyncio.Event()
-        if worker is not None and self._dvc is not None and self._settings.dvc_running is not False:
+        wanted = self._settings.dvc_running is not False and desk.within is None  # DVC shows its own runs itself
+        if worker is not None and self._dvc is not None and wanted:
             most = None if self._settings.dvc_running else MOST
             self._showing = asyncio.create_task(_show(worker, self._dvc, desk, most, self._hidden))
 
