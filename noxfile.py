@@ -2,7 +2,7 @@
 
 import nox
 
-nox.options.sessions = ["house", "types", "examples", "tests", "remotes"]
+nox.options.sessions = ["house", "types", "examples", "tests", "compat", "remotes"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
@@ -14,7 +14,12 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 def run_tests(session: nox.Session) -> None:
     """Install the library and run its tests, or what stands behind `--` instead."""
     session.install("-e", ".[tests]")
-    elsewhere = ("--ignore=tests/test_examples.py", "--ignore=tests/test_readme.py")
+    elsewhere = (
+        "--ignore=tests/test_examples.py",
+        "--ignore=tests/test_readme.py",
+        "--ignore=tests/compat",
+        "--ignore=tests/remotes",
+    )
     session.run("pytest", *(session.posargs or ("-n", "2", "-m", "not slow and not remotes", *elsewhere)))
 
 
@@ -47,6 +52,13 @@ def examples(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """What the library promises; `nox -s tests -- -m slow` runs the long ones."""
     run_tests(session)
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """What the real DVC and DVCLive make of our experiments, and we of theirs."""
+    session.install("-e", ".[tests,compat]")
+    session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "worksteal", "tests/compat")))
 
 
 @nox.session

@@ -15,11 +15,13 @@ from ._formats.plain import plain
 from ._journal import Journal
 from ._names import check_file_path
 from ._parameters import with_overrides, with_values
+from ._preview import Preview
 from ._programs import Ended, Program
 from ._saver import Saver
 from ._sessions import read_extents
 from ._store import Start, Started, Store
 from ._values import CodeMode, OnError, Settings
+from ._ways import Within
 from ._workers import Gatherer, Worker
 
 if TYPE_CHECKING:
@@ -36,8 +38,12 @@ class Desk:
     journal: Journal
     saver: Saver
     start: Gatherer[Start, Started]
-    origin: Mapping[str, str]
+    origin: Mapping[str, Any]
     entropy: Callable[[int], bytes]
+    preview: Worker[Preview] | None = None
+    """Where there is a DVC repository: what writes ahead for its table."""
+    within: Within | None = None
+    """The run of DVC that the experiments are part of."""
     taken: "dict[str, Experiment]" = field(factory=dict)
     """The open experiments by ref."""
     place: str = ""
@@ -45,6 +51,16 @@ class Desk:
     runs: "dict[asyncio.Task[Ended], tuple[int, Program]]" = field(factory=dict)
     """The programs at work, each with the number of its experiment."""
     _numbers: int = 0
+
+    def name_for(self, options: "Options") -> str | None:
+        """Return the name of an experiment that *options* ask for; None when it is to be given one."""
+        return options.name if self.within is None else self.within.name
+
+    def wish(self, name: str, options: "Options") -> Start:
+        """Return the wish to begin an experiment called *name*; a run of DVC has chosen the name and the baseline."""
+        baseline = options.baseline if self.within is None else self.within.baseline
+        free = self.within is None
+        return Start(name, baseline, options.code, options.force, options.params, options.overrides, free)
 
     def number(self) -> int:
         """Return the next number of an experiment in this session."""
@@ -66,11 +82,6 @@ class Options:
     force: bool
     outs: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
-
-
-def wish(name: str, options: Options) -> Start:
-    """Return what is asked of the Git thread to begin the experiment *name*."""
-    return Start(name, options.baseline, options.code, options.force, options.params, options.overrides)
 
 
 def options_of(account: Account) -> Options:

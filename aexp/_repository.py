@@ -12,7 +12,7 @@ from typing import Any, Self
 import anyio
 from attrs import evolve
 
-from . import _board, _joining, _machine, _recovery
+from . import _board, _dvc, _joining, _machine, _recovery
 from ._applying import Applying
 from ._changing import Changing
 from ._desk import Desk, Options, options_of, parsed
@@ -28,6 +28,7 @@ from ._lifecycle import Status
 from ._living import Living
 from ._names import check_experiment_name, check_file_path, check_message, check_tag, new_id
 from ._pipelines import Pipelines
+from ._preview import open_preview
 from ._reading import Reading
 from ._running import stop
 from ._saver import Saver
@@ -35,7 +36,7 @@ from ._store import Start, Started, Store, open_store
 from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
-from ._ways import Join
+from ._ways import Join, Within, run_of_dvc
 from ._workers import Gatherer, Worker, settled
 
 STARTS = 128
@@ -100,6 +101,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
                 await desk.start.idle()
                 await desk.saver.idle()
                 await desk.journal.aclose()
+                if desk.preview is not None:
+                    await desk.preview.aclose()
         finally:
             try:
                 await self._hide()
@@ -271,11 +274,12 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         except BaseException:
             await writer.run(Store.forget_session)
             raise
-        saver = Saver(writer, journal, author, self._settings, session.path, id)
+        path, root, within = self._path, *await writer.run(_dvc_around, self._path, dict(os.environ))
+        preview = None if root is None else Worker("aexp-dvc", lambda: open_preview(path, root), path)
+        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
-        return Desk(
-            id, self._settings, writer, journal, saver, start, origin | {"session": id}, os.urandom, place=place
-        )
+        told = origin | {"session": id} | ({} if within is None else {"within": within.to_json()})
+        return Desk(id, self._settings, writer, journal, saver, start, told, os.urandom, preview, within, place=place)
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
@@ -295,6 +299,13 @@ def _let_go(session: "weakref.ref[Any]") -> None:
     ours = session()
     if ours is not None:
         ours.close()
+
+
+def _dvc_around(store: Store, path: str, variables: dict[str, str]) -> tuple[str | None, Within | None]:
+    """Return the DVC repository that *path* is in, and the run of DVC that this program is a stage of."""
+    if "DVC_ROOT" in variables:
+        variables["DVC_ROOT"] = os.path.realpath(variables["DVC_ROOT"])
+    return _dvc.find_root(path, store.handle.worktree), run_of_dvc(variables, store.handle.worktree)
 
 
 def _tidy(store: Store, path: str) -> str | None:

@@ -119,6 +119,11 @@ class Worker(Generic[H]):
             raise RepositoryClosed(self._path) from error
         return await finished(asyncio.wrap_future(asked), asked.cancel)
 
+    def soon(self, function: Callable[Concatenate[H, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call *function* in the thread later; nobody waits for it, and what it raises is nobody's business."""
+        with suppress(RuntimeError):  # the thread has ended
+            self._thread.submit(lambda: function(self._lend(), *args, **kwargs))
+
     def _lend(self) -> H:
         if self._lent is None:
             self._lent = self._make()

@@ -57,6 +57,8 @@ class Found:
     """The ids of the commit and of all that was read of it, one behind the other."""
     others: Others = field(factory=Others)
     """What it shares with its like: parameters and metrics that are not the experiment's own."""
+    whole: bool = True
+    """False when it may read otherwise another time, though the commit is the same: it is no row then."""
 
 
 class Packer:
