@@ -226,7 +226,10 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         await desk.journal.flush()
 
     async def interrupted(self) -> list[Interrupted]:
-        """Return the experiments that were begun and neither saved nor discarded by a session that is over."""
+        """Return the experiments that were begun and neither saved nor discarded by a session that is over.
+
+        One that a program has joined which is still at work is not over.
+        """
         if self._desk is not None:
             await self._desk.journal.flush()
         return await self._write(_recovery.interrupted)
