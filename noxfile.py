@@ -64,9 +64,9 @@ def compat(session: nox.Session) -> None:
 @nox.session
 def remotes(session: nox.Session) -> None:
     """Push and pull over every kind of Git server, with hostile ones, and over lines that are cut."""
-    session.install("-e", ".[tests]")
+    session.install("-e", ".[tests,compat]")
     session.run("sh", "tests/remotes/packages.sh", external=True)
-    session.run("pytest", *(session.posargs or ("-n", "2", "-m", "remotes", "tests/remotes")))
+    session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "worksteal", "tests/remotes")))
 
 
 @nox.session(python=PYTHONS, default=False)

@@ -1,4 +1,4 @@
-"""The commits that experiments stand on, and which stand on each: told from refs, no experiment is read."""
+"""The commits that experiments stand on, told from refs alone; and those that were made on the way, their checkpoints."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from ._files import Breath
 from ._formats.experiment import moment
 from ._formats.gitobjects import Kind, parse_commit
 from ._git import Handle, read_object, resolve_commit
-from ._layout import parse_experiment_ref
-from ._lineage import Baseline, Reference
+from ._layout import experiment_ref, parse_experiment_ref
+from ._lineage import Baseline, Checkpoint, Reference
 from ._pipelines import Pipelines
-from ._records import experiment_refs
+from ._records import experiment_refs, get, read_record
 from ._refs import list_refs
 from .errors import GitError, NoBaseline
 
@@ -67,3 +67,15 @@ def _peeled(handle: Handle, ref: str) -> str:
         return resolve_commit(handle, ref)[0]
     except NoBaseline:
         return ""
+
+
+def read_checkpoints(library: Pipelines, name: str, folder: str) -> list[Checkpoint]:
+    """Return the checkpoints of the experiment that *name* means, the oldest first."""
+    return [_checkpoint(library, rev, folder) for rev in get(library, name, folder).checkpoints]
+
+
+def _checkpoint(library: Pipelines, rev: str, folder: str) -> Checkpoint:
+    commit = parse_commit(read_object(library.handle, rev)[1])
+    as_it_was = read_record(library, experiment_ref("0" * 40, "checkpoint"), rev, folder)
+    title = commit.message.partition("\n")[0]
+    return Checkpoint(rev=rev, created=moment(commit.committer.time), message=title, metrics=as_it_was.metrics)

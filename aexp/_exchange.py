@@ -1,16 +1,16 @@
 """Exchanging experiments with Git remotes: push, pull, and what a remote has."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from . import _lines, _transfers
 from ._access import Access
-from ._children import Limits
-from ._lines import Line
 from ._values import Progress, RemoteExperiment, StrPath, Transfer, TransferProgress
 from ._workers import errand
+
+if TYPE_CHECKING:
+    from ._lines import Line
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Exchange(Access):
         `Transfer.data` says so. *progress* is called on the event loop. Raises `ExperimentNotFound`, `AmbiguousName`, and
         `NoBaseline` without names where HEAD has no commit.
         """
-        return await self._speak(remote, partial(_transfers.push, names=names, force=force), progress)
+        return await self._speak(remote, partial(_push, names=names, force=force), progress)
 
     async def pull(
         self,
@@ -54,7 +54,7 @@ class Exchange(Access):
         stands here stays unless *force* (which puts it into the trash), and `Diverged` is raised after all others were
         pulled. *data* and *progress* are as in `push`. Raises `ExperimentNotFound`, `AmbiguousName`.
         """
-        pull = partial(_transfers.pull, names=names, force=force, limit=self._settings.pull_limit)
+        pull = partial(_pull, names=names, force=force, limit=self._settings.pull_limit)
         return await self._speak(remote, pull, progress)
 
     async def remote_experiments(self, remote: StrPath = "origin") -> list[RemoteExperiment]:
@@ -62,14 +62,36 @@ class Exchange(Access):
 
         DVC's own refs are left out, and so are names that no disk or terminal could hold.
         """
-        return list((await self._speak(remote, _lines.listed)).values())
+        return list((await self._speak(remote, _listed)).values())
 
-    async def _speak(self, remote: StrPath, call: Callable[[Line], T], progress: Progress | None = None) -> T:
+    async def _speak(self, remote: StrPath, call: "Callable[[Line], T]", progress: Progress | None = None) -> T:
         self._usable(self._reader)
         path, place, variables = self._path, os.fspath(remote), dict(os.environ)
-        limits = Limits(self._settings.connect_timeout, self._settings.stall_timeout)
+        settings = self._settings
 
         def speak(stopped: Callable[[], bool], tell: Callable[[TransferProgress], None]) -> T:
+            from . import _lines
+            from ._children import Limits
+
+            limits = Limits(settings.connect_timeout, settings.stall_timeout)
             return call(_lines.open_line(path, place, limits, variables, stopped, tell))
 
         return await errand("aexp-remote", speak, progress)
+
+
+def _push(line: "Line", *, names: Sequence[str], force: bool) -> list[Transfer]:
+    from . import _transfers
+
+    return _transfers.push(line, names=names, force=force)
+
+
+def _pull(line: "Line", *, names: Sequence[str], force: bool, limit: int) -> list[Transfer]:
+    from . import _transfers
+
+    return _transfers.pull(line, names=names, force=force, limit=limit)
+
+
+def _listed(line: "Line") -> dict[str, RemoteExperiment]:
+    from . import _lines
+
+    return _lines.listed(line)

@@ -209,6 +209,10 @@ def _is_still(path: str, descriptor: int) -> bool:
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
 
+class Stopped(Exception):
+    """A long call was told to stop, and has; it left nothing half done."""
+
+
 class Thread(Executor):
     """One thread, started at once, that makes the calls it is given, one after the other.
 

@@ -33,7 +33,7 @@ BATCH: Final = 8 * 2**20
 """Bytes read before what was put is waited for, so that memory holds no more, however much is taken."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Taken:
     """What was put into an experiment, and what was left out, with the reasons."""
 
@@ -44,7 +44,7 @@ class Taken:
 Signature = tuple[int, int, int] | None
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Before:
     """The folder that a program runs in, and how DVCLive's files stood there before."""
 
@@ -60,8 +60,9 @@ Put = Callable[..., None]
 def take(store: Store, paths: Sequence[str], room: int, put: Put, settle: Callable[[], object]) -> Taken:
     """Put the files and folders *paths*, relative to the top of the work tree, up to *room* bytes in all.
 
-    *settle* is called now and then, to wait until what was put is on the disk. A folder replaces the one that the experiment's tree has there. What is not there, a symbolic link, no regular file,
-    a secret or too large is left out, and said.
+    *settle* is called now and then, to wait until what was put is on the disk. A folder replaces the one that the
+    experiment's tree has there. What is not there, a symbolic link, no regular file, a secret or too large is left
+    out, and said.
     """
     taken, gathered = Taken(), 0
     top = store.handle.worktree

@@ -9,15 +9,14 @@ from attrs import evolve
 
 from . import _sessions
 from ._files import Breath
-from ._formats.experiment import commit_id, damaged_record, foreign_record, moment, parse_account, parse_json, record
+from ._formats.experiment import commit_id, damaged_record, foreign_record, parse_account, parse_json, record
 from ._formats.gitobjects import FOLDER, Entry, Kind, parse_brief, parse_commit, parse_tree
 from ._formats.row import Found, Packer, Row, Unpacker
 from ._formats.series import parse_tsv
 from ._git import Handle, object_size, read_object, resolve_commit
 from ._index import Index
-from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, experiment_ref, parse_experiment_ref
+from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, parse_experiment_ref
 from ._lifecycle import Status
-from ._lineage import Checkpoint
 from ._names import metric_file
 from ._pipelines import Pipelines
 from ._query import Choice
@@ -275,18 +274,6 @@ def _below(handle: Handle, entries: Mapping[bytes, Entry], path: str) -> Entry:
     if entry is None:
         raise FileNotFoundError(path)
     return entry
-
-
-def checkpoints(library: Pipelines, name: str, folder: str) -> list[Checkpoint]:
-    """Return the checkpoints of the experiment that *name* means, the oldest first."""
-    return [_checkpoint(library, rev, folder) for rev in get(library, name, folder).checkpoints]
-
-
-def _checkpoint(library: Pipelines, rev: str, folder: str) -> Checkpoint:
-    commit = parse_commit(_commit(library.handle, rev))
-    as_it_was = read_record(library, experiment_ref("0" * 40, "checkpoint"), rev, folder)
-    title = commit.message.partition("\n")[0]
-    return Checkpoint(rev=rev, created=moment(commit.committer.time), message=title, metrics=as_it_was.metrics)
 
 
 def read_file(handle: Handle, rev: str, path: str) -> bytes:

@@ -36,7 +36,7 @@ def failure(found: aexp.Failure) -> dict[str, Any]:
     return {"type": found.type, "message": found.message, "traceback": found.traceback}
 
 
-def baseline(found: aexp.Baseline) -> dict[str, Any]:
+def baseline(found: "aexp.Baseline") -> dict[str, Any]:
     """Return the shape of a commit that experiments stand on."""
     return {
         "rev": found.rev,
@@ -65,7 +65,7 @@ def series(found: aexp.Series) -> dict[str, Any]:
     return {"steps": list(found.steps), "values": list(found.values), "timestamps": stamps}
 
 
-def log(found: aexp.Record, checkpoints: Sequence[aexp.Checkpoint]) -> dict[str, Any]:
+def log(found: aexp.Record, checkpoints: "Sequence[aexp.Checkpoint]") -> dict[str, Any]:
     """Return the shape of a record with what its checkpoints say."""
     told = [
         {"rev": each.rev, "created": each.created, "message": each.message, "metrics": each.metrics}
@@ -74,7 +74,7 @@ def log(found: aexp.Record, checkpoints: Sequence[aexp.Checkpoint]) -> dict[str,
     return record(found) | {"checkpoints": told}
 
 
-def comparison(found: aexp.Comparison) -> dict[str, Any]:
+def comparison(found: "aexp.Comparison") -> dict[str, Any]:
     """Return the shape of what two commits differ in."""
     shape: dict[str, Any] = {"left": side(found.left), "right": side(found.right)}
     for title, changes in (("metrics", found.metrics), ("params", found.params)):
@@ -85,12 +85,12 @@ def comparison(found: aexp.Comparison) -> dict[str, Any]:
     return shape | {"files": [{"path": each.path, "kind": each.kind} for each in found.files], "patch": found.patch}
 
 
-def side(found: aexp.Side) -> dict[str, Any]:
+def side(found: "aexp.Side") -> dict[str, Any]:
     """Return the shape of one of two commits."""
     return {"name": found.name, "rev": found.rev, "damaged": found.damaged}
 
 
-def applied(found: aexp.Applied) -> dict[str, Any]:
+def applied(found: "aexp.Applied") -> dict[str, Any]:
     """Return the shape of what `apply` did."""
     return {
         "name": found.name,
@@ -104,12 +104,12 @@ def applied(found: aexp.Applied) -> dict[str, Any]:
     }
 
 
-def undone(found: aexp.Undone) -> dict[str, Any]:
+def undone(found: "aexp.Undone") -> dict[str, Any]:
     """Return the shape of what `undo` did."""
     return {"name": found.name, "rev": found.rev, "restored": found.restored, "kept": found.kept}
 
 
-def running(found: aexp.Running) -> dict[str, Any]:
+def running(found: "aexp.Running") -> dict[str, Any]:
     """Return the shape of an experiment that is not saved yet."""
     return {
         "name": found.name,
@@ -134,7 +134,7 @@ def running(found: aexp.Running) -> dict[str, Any]:
     }
 
 
-def event(found: aexp.Event) -> dict[str, Any]:
+def event(found: "aexp.Event") -> dict[str, Any]:
     """Return the shape of something that happened."""
     return {
         "kind": found.kind.value,
@@ -144,7 +144,7 @@ def event(found: aexp.Event) -> dict[str, Any]:
     }
 
 
-def maintenance(found: aexp.Maintenance) -> dict[str, Any]:
+def maintenance(found: "aexp.Maintenance") -> dict[str, Any]:
     """Return the shape of what `maintain` did."""
     return {
         "retired": found.retired,
@@ -161,7 +161,7 @@ def maintenance(found: aexp.Maintenance) -> dict[str, Any]:
     }
 
 
-def finding(found: aexp.Finding) -> dict[str, Any]:
+def finding(found: "aexp.Finding") -> dict[str, Any]:
     """Return the shape of one thing that `doctor` looked at."""
     remedy = None if found.remedy is None else as_commands(found.remedy)
     return {"subject": found.subject, "level": found.level, "text": found.text, "remedy": remedy}
