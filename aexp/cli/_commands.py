@@ -5,6 +5,7 @@ from typing import Final
 
 _ADVICE: Final = (
     (r"`?(?:await repository\.)?experiments\(\)`? lists", "`aexp list --all` lists"),
+    (r"`?(?:await repository\.)?remote_experiments\([^)]*\)`?", "`aexp list REMOTE`"),
     (r"`?(?:await repository\.)?maintain\(\)`?", "`aexp maintain`"),
     (r"`?(?:await repository\.)?recover\(salvage=True\)`?", "`aexp recover --salvage`"),
     (r"`?(?:await repository\.)?recover\(\)`?", "`aexp recover`"),
