@@ -21,7 +21,7 @@ import aexp
 
 FOLDER = Path(__file__).parent
 WIDTH = 100
-COMMANDS = ("aexp show --sort -metrics.acc --sparklines", "aexp history deep-0.03 valid/loss")
+COMMANDS = ("aexp show --sort -metrics.acc --sparklines", "aexp history flat-0.3 valid/loss")
 IDENTITY = {"user.name": "Ada Lovelace", "user.email": "ada@example.org"}
 
 
