@@ -116,14 +116,15 @@ def _told(
     yield Text.assemble(
         (visible(record.name), "bold"), "  ", (word, _tables.COLOURS.get(word, "")), f"  {record.rev[:7]}"
     )
-    yield _event(record.created, f"began on {visible(called(baseline))} ({baseline.rev[:7]}), {_code(record)}", now)
+    yield _event(record.created, f"began on {visible(called(baseline))} ({baseline.rev[:7]}){_code(record)}", now)
     if record.params:
         yield _more("params", _flat(record.params), precision)
     for each in checkpoints:
         yield _event(each.created, f"checkpoint {each.rev[:7]}: {visible(each.message)}", now)
         yield _more("metrics", each.metrics.items(), precision)
     if record.ended is not None:
-        yield _event(record.ended, f"{word} after {length(record.duration)}", now)
+        lasted = "" if record.duration is None else f" after {length(record.duration)}"
+        yield _event(record.ended, f"{word}{lasted}", now)
     if record.error is not None:
         yield Text(f"{' ' * 21}{visible(str(record.error))}", "red")
     if record.damaged is not None:
@@ -153,8 +154,10 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _code(record: aexp.Record) -> str:
-    """Say what of the code was captured."""
-    if record.code is None or record.code.mode == "none":
-        return "with the code as committed"
+    """Say what of the code was captured; nothing where nobody knows, as of experiments that DVC made."""
+    if record.code is None:
+        return ""
+    if record.code.mode == "none":
+        return ", with the code as committed"
     skipped = f", {count(len(record.code.skipped), 'file')} left out" if record.code.skipped else ""
-    return f"with changes{skipped}" if record.code.changed else f"with no changes{skipped}"
+    return f", with changes{skipped}" if record.code.changed else f", with no changes{skipped}"

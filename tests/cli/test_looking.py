@@ -1,10 +1,15 @@
 """The verbs that look: list, show, best, history and log, through pipes and in terminals of many widths."""
 
+import asyncio
 import csv
 import io
 import json
 import math
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -353,3 +358,24 @@ async def test_long_work_shows_how_far_it_is(terminal: Run, command: Run, repo_p
     assert re.search(r"3 of 3.*/s", colourless(done.out))
     assert colourless(done.out).rstrip().endswith("─")
     assert command("show", "--sparklines", FORCE_COLOR="1").err == ""  # colours are no terminal
+
+
+@pytest.mark.compat
+async def test_experiments_of_dvc_are_shown(command: Run, repo_path: Path, git: Git) -> None:
+    """What `dvc exp save` made is listed, shown and told of as what aexp made."""
+    dvc = shutil.which("dvc", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if dvc is None:
+        pytest.skip("DVC is not installed")
+    (repo_path / "dvc.yaml").write_text("params: [params.yaml]\nmetrics: [metrics.json]\n")
+    (repo_path / "metrics.json").write_text('{"acc": 0.75}\n')
+    for words in (["init", "--quiet"], ["exp", "save", "--name", "theirs"]):
+        git("add", "--all", cwd=repo_path)
+        git("commit", "--quiet", "--message=next", cwd=repo_path)
+        await asyncio.to_thread(subprocess.run, [dvc, *words], cwd=repo_path, check=True, capture_output=True)
+    (record,) = json.loads(command("show", "--json").out)
+
+    assert (record["name"], record["metrics"], record["params"]["train"]["lr"]) == ("theirs", {"acc": 0.75}, 0.1)
+    assert command("list", "--name-only").out == "theirs\n"
+    told = steady(command("log", "theirs").out)
+    assert "began on main (<rev7>)\n" in told
+    assert "  finished\n" in told
