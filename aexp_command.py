@@ -130,7 +130,8 @@ def _open_outputs() -> None:
 
 
 def _answered(words: Sequence[str]) -> int:
-    if words in ([], ["-h"], ["--help"]):
+    names = {name for verbs in VERBS.values() for name in verbs}
+    if not words or (words[-1] in ("-h", "--help") and names.isdisjoint(words)):
         print(overview())
         return DONE
     answer = build()(words)
@@ -185,6 +186,9 @@ def build() -> Callable[[Sequence[str]], Any]:
             ),
         ] = False,
     ) -> Any:
+        if not words:
+            print(overview())
+            return DONE
         function, bound, left = app.parse_args(words, print_error=False, exit_on_error=False)
         if "place" in left:
             bound.arguments["place"] = repository

@@ -31,7 +31,7 @@ async def save(path: Path, *names: str, **options: Any) -> None:
                 await experiment.log_metrics({"acc": 0.5, "train/loss": 0.25}, 0)
 
 
-@pytest.mark.parametrize("words", [(), ("-h",), ("--help",), ("help",)], ids=str)
+@pytest.mark.parametrize("words", [(), ("-h",), ("--help",), ("help",), ("-C", "/"), ("-C", "/", "--help")], ids=str)
 def test_help_names_every_verb(command: Run, words: tuple[str, ...]) -> None:
     """`aexp` by itself, or with --help, prints every verb with a line about it, on standard output."""
     done = command(*words)
