@@ -2,7 +2,7 @@
 
 import nox
 
-nox.options.sessions = ["house", "types", "examples", "tests", "compat", "remotes"]
+nox.options.sessions = ["house", "types", "examples", "tests", "compat", "remotes", "long"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
