@@ -23,8 +23,10 @@ from ._findings import Maintenance as Maintenance
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
+from ._values import Artifact as Artifact
 from ._values import Code as Code
 from ._values import CompletedProcess as CompletedProcess
+from ._values import DataProgress as DataProgress
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
 from ._values import Record as Record
@@ -37,6 +39,8 @@ from .errors import AmbiguousName as AmbiguousName
 from .errors import ApplyPending as ApplyPending
 from .errors import BranchExists as BranchExists
 from .errors import CommandFailed as CommandFailed
+from .errors import DataChanged as DataChanged
+from .errors import DataMissing as DataMissing
 from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
 from .errors import ExperimentNotFound as ExperimentNotFound
@@ -69,12 +73,16 @@ __all__ = [
     "AmbiguousName",
     "Applied",
     "ApplyPending",
+    "Artifact",
     "BranchExists",
     "Change",
     "Code",
     "CommandFailed",
     "Comparison",
     "CompletedProcess",
+    "DataChanged",
+    "DataMissing",
+    "DataProgress",
     "DirtyWorkspace",
     "DiskFull",
     "Event",

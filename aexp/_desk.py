@@ -13,6 +13,7 @@ from ._formats.overrides import Override, parse_override
 from ._formats.params import decoded, dump_params, merge
 from ._formats.plain import plain
 from ._journal import Journal
+from ._keeping import Keeper
 from ._names import check_file_path
 from ._parameters import with_overrides, with_values
 from ._programs import Ended, Program
@@ -20,7 +21,7 @@ from ._saver import Saver
 from ._sessions import read_extents
 from ._store import Start, Started, Store
 from ._values import CodeMode, OnError, Settings
-from ._workers import Gatherer, Worker
+from ._workers import Gatherer, Hands, Worker
 
 if TYPE_CHECKING:
     from ._experiment import Experiment
@@ -36,6 +37,7 @@ class Desk:
     journal: Journal
     saver: Saver
     start: Gatherer[Start, Started]
+    hands: Hands[Keeper]
     origin: Mapping[str, str]
     entropy: Callable[[int], bytes]
     taken: "dict[str, Experiment]" = field(factory=dict)

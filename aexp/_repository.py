@@ -23,6 +23,7 @@ from ._formats.journal import Kind
 from ._formats.plain import plain
 from ._git import open_handle, resolve_commit
 from ._journal import Journal
+from ._keeping import THREADS, Keeper
 from ._lifecycle import Status
 from ._living import Living
 from ._names import check_experiment_name, check_file_path, check_message, check_tag, new_id
@@ -35,7 +36,7 @@ from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
 from ._ways import Join
-from ._workers import Gatherer, Worker, settled
+from ._workers import Gatherer, Hands, Worker, settled
 
 STARTS = 128
 """How many experiments begin in one call of the Git thread."""
@@ -96,6 +97,7 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
         try:
             if desk is not None:
                 await stop(desk.runs, list(desk.runs))
+                await desk.hands.aclose()
                 await desk.start.idle()
                 await desk.saver.idle()
                 await desk.journal.aclose()
@@ -273,7 +275,9 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
         saver = Saver(writer, journal, author, self._settings, session.path, id)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
         return Desk(
-            id, self._settings, writer, journal, saver, start, origin | {"session": id}, os.urandom, place=place
+            *(id, self._settings, writer, journal, saver, start, Hands("aexp-data", THREADS, Keeper())),
+            *(origin | {"session": id}, os.urandom),
+            place=place,
         )
 
 

@@ -13,9 +13,10 @@ from . import _git, _packs, _refs, _sessions
 from ._capture import Watch, snapshot
 from ._files import Breath
 from ._formats.account import Account, Intent
+from ._formats.dvcfile import artifact_files
 from ._formats.experiment import Author, folder_files, joined, record, summary, summary_tree
 from ._formats.files import Files
-from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, object_id, parse_tree
+from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, find_entry, parse_tree, writer
 from ._formats.journal import Extents
 from ._formats.journal import Kind as JournalKind
 from ._formats.overrides import Override
@@ -148,7 +149,7 @@ class Store:
         taken = snapshot(self.handle, mode, self.settings, self.session.path)
         try:
             objects: dict[bytes, tuple[Kind, bytes]] = {}
-            root = edit_tree(self._head_tree(), taken.edits, self.read_tree, _writer(objects)).hex()
+            root = edit_tree(self._head_tree(), taken.edits, self.read_tree, writer(objects)).hex()
             code = Code(mode, root, root != tree, taken.skipped)
             if root != tree and (rev, root) not in self._anchored:
                 anchor = self._anchor_commit(rev, root, objects)
@@ -174,7 +175,7 @@ class Store:
     def _anchor_commit(self, rev: str, root: str, objects: dict[bytes, tuple[Kind, bytes]]) -> str:
         who = self.author.signatures(int(time.time()))
         content = encode_commit(bytes.fromhex(root), [bytes.fromhex(rev)], *who, "aexp: captured code\n")
-        return _writer(objects)(Kind.COMMIT, content).hex()
+        return writer(objects)(Kind.COMMIT, content).hex()
 
     def _set_anchor(self, rev: str, root: str, target: str) -> None:
         """Keep a baseline, and the code captured over it, from being collected while experiments are open."""
@@ -233,7 +234,7 @@ class Store:
         highest = max((max(points.steps) for points in metrics.values()), default=0)
         tree = summary_tree(last, max(highest, intent.experiment["step"]))
         objects: dict[bytes, tuple[Kind, bytes]] = {}
-        write = _writer(objects)
+        write = writer(objects)
         edits: dict[str, tuple[int, bytes] | None] = {}
         breath = Breath()
         for path, parts in folder_files(intent, metrics, tree):
@@ -242,6 +243,11 @@ class Store:
         for path, mode, content in files:
             breath()
             edits[path] = None if content is None else (mode, write(Kind.BLOB, content))
+        kept = artifact_files(
+            intent.experiment.get("artifacts", ()), intent.ignored, lambda path: self._text(intent.tree, path, files)
+        )
+        for path, content in kept.items():
+            edits[path] = None if content is None else (FILE, write(Kind.BLOB, content))
         root = edit_tree(bytes.fromhex(intent.tree), edits, self.read_tree, write, replace=(intent.folder,))
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
@@ -253,6 +259,11 @@ class Store:
         return _Built(
             rev, objects, measured[1], record(rev, intent.ref, intent.experiment, tree, intent.folder, others)
         )
+
+    def _text(self, tree: str, path: str, files: Files) -> bytes:
+        """Return the content of the file *path* that a commit gets from *files* or from *tree*; empty for none."""
+        entry = find_entry(bytes.fromhex(tree), path, self.read_tree)
+        return files.content(path) or (_git.read_object(self.handle, entry.id)[1] if entry and entry.mode == FILE else b"")
 
     def _write(self, group: Mapping[int, tuple[Job, _Built]], scratch: str) -> dict[int, Record | Exception]:
         """Pack, refs, verification; in this order, so that no ref is ever seen before its objects."""
@@ -374,15 +385,6 @@ def _once(answers: dict[Any, Any], key: Any, find: Callable[[Any], Any]) -> Any:
     if isinstance(answers[key], Exception):
         raise answers[key]
     return answers[key]
-
-
-def _writer(objects: dict[bytes, tuple[Kind, bytes]]) -> Callable[[Kind, bytes], bytes]:
-    def write(kind: Kind, content: bytes) -> bytes:
-        id = object_id(kind, content)
-        objects[id] = (kind, content)
-        return id
-
-    return write
 
 
 def _verified(fresh: _git.Handle, job: Job, built: _Built) -> Record | Exception:

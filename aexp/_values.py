@@ -121,6 +121,37 @@ class Code:
     skipped: tuple[Skipped, ...] = ()
 
 
+@frozen(kw_only=True)
+class Artifact:
+    """A file or folder that is kept by its content: `hash` is its MD5, with `.dir` behind it for a folder.
+
+    `name` is what dvc.yaml calls it; `path` is relative to the top of the repository; `size` is in bytes, of a folder
+    those of all its `files`, whose number is None for a single file. The rest is what its experiment said of it.
+    """
+
+    name: str
+    path: str
+    type: str | None = None
+    desc: str | None = None
+    labels: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(factory=dict, hash=False)
+    hash: str
+    size: int
+    files: int | None = None
+    executable: bool = False
+
+
+@frozen
+class DataProgress:
+    """How far data has come: files and bytes that are done, and how many there are."""
+
+    files: int
+    of_files: int
+    bytes: int
+    of_bytes: int | None = None
+    """None where nobody has counted them."""
+
+
 @frozen
 class Series:
     """All points of one metric, ordered by step: `steps` are int64, `values` and `timestamps` float64.
@@ -202,7 +233,7 @@ class Record(_Unpacked):
     duration: float | None = None
     checkpoints: tuple[str, ...] = ()
     code: Code | None = None
-    artifacts: tuple[str, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
     damaged: str | None = None
     params: Mapping[str, Any] = field(factory=dict)
     params_by_file: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
@@ -315,7 +346,7 @@ def _row(record: Record) -> dict[str, Any]:
         "ended": record.ended,
         "duration": record.duration,
         "checkpoints": list(record.checkpoints),
-        "artifacts": list(record.artifacts),
+        "artifacts": [each.name for each in record.artifacts],
         "damaged": record.damaged,
         **_tables.leaves(record.params, "params."),
         **{f"metrics.{name}": value for name, value in record.metrics.items()},

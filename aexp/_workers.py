@@ -1,8 +1,11 @@
 """The only bridge from the event loop to threads: calls that no kind of cancellation can cut in two."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -132,6 +135,93 @@ class Worker(Generic[H]):
             await settled(asyncio.wrap_future(last))
         finally:
             self._thread.shutdown()  # it has nothing left to do, so the loop does not wait here
+
+
+class Hands(Generic[H]):
+    """A few threads for long calls that touch no repository, begun when there is something to do.
+
+    *lent* is given to every call, from several threads at once.
+    """
+
+    PAUSE = 0.1
+    """Seconds between two tellings."""
+
+    def __init__(self, name: str, most: int, lent: H) -> None:
+        self._lent = lent
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix=name)
+
+    async def run(
+        self,
+        function: Callable[[H, Callable[[], bool], Callable[..., None]], T],
+        listener: Callable[..., object] | None = None,
+    ) -> T:
+        """Call *function* with the lent thing, with what says whether it is to stop, and with what tells *listener*.
+
+        The listener is called on the event loop, at most ten times a second, and last with what was told last; what it
+        raises stops the call, and is raised here. Cancelled, the call is told to stop, waited for, and the cancellation
+        raised then.
+        """
+        stop, ears = threading.Event(), _Ears(listener)
+        loop = asyncio.get_running_loop()
+
+        def tell(*news: Any) -> None:
+            if listener is not None and ears.take(news, self.PAUSE):
+                with suppress(RuntimeError):  # the loop was closed under our feet
+                    loop.call_soon_threadsafe(ears.hear, stop)
+
+        def withdraw() -> bool:
+            stop.set()
+            return asked.cancel()
+
+        try:
+            asked = self._threads.submit(lambda: function(self._lent, stop.is_set, tell))
+        except RuntimeError as error:  # the threads have ended
+            raise RepositoryClosed("") from error
+        try:
+            answer = await finished(asyncio.wrap_future(asked), withdraw)
+        except Exception:
+            if ears.failure is not None:
+                raise ears.failure from None
+            raise
+        ears.hear(stop)
+        if ears.failure is not None:
+            raise ears.failure
+        return answer
+
+    async def aclose(self) -> None:
+        """End the threads, once all that was asked for is done."""
+        self._threads.shutdown(wait=False)
+        await settled(asyncio.ensure_future(asyncio.to_thread(self._threads.shutdown)))
+
+
+class _Ears:
+    """What a call has told last, on its way to a listener."""
+
+    def __init__(self, listener: Callable[..., object] | None) -> None:
+        self._listener = listener
+        self._news: tuple[Any, ...] | None = None
+        self._due = 0.0
+        self.failure: BaseException | None = None
+
+    def take(self, news: tuple[Any, ...], pause: float) -> bool:
+        """Take *news*; say whether it is time to be heard."""
+        self._news = news
+        now = time.monotonic()
+        if now < self._due:
+            return False
+        self._due = now + pause
+        return True
+
+    def hear(self, stop: threading.Event) -> None:
+        """Let the listener hear what is new."""
+        news, self._news = self._news, None
+        if self._listener is None or news is None or self.failure is not None:
+            return
+        try:
+            self._listener(*news)
+        except BaseException as error:  # it is raised to whoever asked
+            self.failure = error
+            stop.set()
 
 
 async def attended(program: Program) -> Ended:

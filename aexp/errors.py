@@ -31,6 +31,8 @@ its message names the cause and the remedy.
     ├── DirtyWorkspace           (RuntimeError)        work would be overwritten that is not committed
     ├── ApplyPending             (RuntimeError)        another apply or undo has not ended
     ├── NothingApplied           (LookupError)         no apply that could be undone
+    ├── DataMissing              (FileNotFoundError)   data that is not where it should be
+    ├── DataChanged              (RuntimeError)        data that changes while it is read
     └── UnsafePath               (ValueError)          a path that leaves its place
 """
 
@@ -321,6 +323,24 @@ class NothingApplied(AexpError, LookupError):
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__(f"nothing was applied to {path} that is not undone already; an apply is kept for 15 days")
+
+
+class DataMissing(AexpError, FileNotFoundError):
+    """The data at `paths`, in a work tree or of an experiment, is not there, or is not what it should be."""
+
+    def __init__(self, paths: Collection[str], reason: str) -> None:
+        self.paths: tuple[str, ...] = tuple(paths)
+        self.reason = reason
+        shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
+        super().__init__(f"data is missing at {shown}: {reason}")
+
+
+class DataChanged(AexpError, RuntimeError):
+    """The file at `path` changed each time it was read; nothing was kept of it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path!r} changes while it is read; log it when it is written whole")
 
 
 class UnsafePath(AexpError, ValueError):

@@ -1,0 +1,176 @@
+"""What `dvc add` writes: the `.dvc` file, the line in `.gitignore`, and the manifest of a folder, byte for byte.
+
+Formats of DVC 3, source: dvc 3.67 (`dvc/output.py`, `dvc_data/hashfile/tree.py`, `scmrepo/git`).
+"""
+
+import io
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from posixpath import join, relpath
+from typing import Any, Final
+
+import orjson
+from ruamel.yaml import YAML
+
+from .._names import work_tree_fault
+from .._values import Artifact
+from ..errors import UnsafePath
+from .params import from_json, to_json
+
+MD5: Final = r"[0-9a-f]{32}(\.dir)?"
+"""What DVC calls an object: the MD5 of its content, and for the manifest of a folder `.dir` behind it."""
+MOST: Final = 64
+"""How many characters of a name a default name keeps."""
+
+
+def dvc_file(artifact: Artifact) -> bytes:
+    """Return the content of `<path>.dvc`."""
+    name = artifact.path.rpartition("/")[2]
+    return _dvc_file(artifact.hash, artifact.size, artifact.files, artifact.executable, name)
+
+
+@lru_cache(1024)
+def _dvc_file(hash: str, size: int, files: int | None, executable: bool, name: str) -> bytes:
+    out: dict[str, Any] = {"md5": hash, "size": size}
+    if files is not None:
+        out["nfiles"] = files
+    if executable:
+        out["isexec"] = True
+    stream, yaml = io.StringIO(), YAML()  # DVC writes with these settings, which quote and fold as no other does
+    yaml.default_flow_style = False
+    yaml.dump({"outs": [{**out, "hash": "md5", "path": name}]}, stream)
+    return stream.getvalue().encode()
+
+
+def with_line(content: bytes, name: str) -> bytes:
+    """Return a `.gitignore` with the *content* it has, and the line that keeps *name*, in its folder, out of Git."""
+    line = "/" + re.sub(r"[\\\[\]!*#?]", r"\\\g<0>", name)
+    if line.encode() in content.splitlines():
+        return content
+    return content + (b"\n" if content and not content.endswith(b"\n") else b"") + line.encode() + b"\n"
+
+
+def manifest(files: Mapping[str, str]) -> Iterator[bytes]:
+    """Yield, in slices, the object that stands for a folder; *files* gives the MD5 of each file by its relative path."""
+    paths = sorted(files)
+    if not paths:
+        yield b"[]"
+    for place in range(0, len(paths), 200):
+        some = [{"md5": files[path], "relpath": path} for path in paths[place : place + 200]]
+        text = json.dumps(some, sort_keys=True)[1:-1]
+        yield f"{', ' if place else '['}{text}{']' if place + 200 >= len(paths) else ''}".encode()
+
+
+def parse_manifest(content: bytes, name: str) -> dict[str, str] | None:
+    """Return the MD5 of each file of a folder by its relative path; None when *content* is no manifest.
+
+    Raises `UnsafePath` for a path that leaves the folder, and a file that is named twice.
+    """
+    try:
+        entries = orjson.loads(content)
+        files = {entry["relpath"]: entry["md5"] for entry in entries}
+    except (ValueError, TypeError, KeyError):
+        return None
+    if len(files) != len(entries):
+        raise UnsafePath(name, "this manifest of DVC names a file twice")
+    return files
+
+
+def manifest_fault(path: object, md5: object) -> str | None:
+    """Say what is wrong with an entry of a manifest; None for a sound one."""
+    fault = work_tree_fault(path) if isinstance(path, str) else "it is no text"
+    if fault is not None:
+        return fault
+    return None if isinstance(md5, str) and re.fullmatch(r"[0-9a-f]{32}", md5) else "it has no MD5"
+
+
+# ---- in an experiment ----
+
+
+def default_name(path: str, taken: Iterable[str]) -> str:
+    """Return a name for the artifact at *path* that dvc.yaml can hold and that is not *taken*: its stem, if it can be."""
+    stem = path.rpartition("/")[2].partition(".")[0] or path.rpartition("/")[2]
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", stem)[:MOST].strip("-_") or "artifact"
+    return free_name(name, taken)
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """Return *name*, with a number behind it where it is *taken*."""
+    used, number, found = set(taken), 2, name
+    while found in used:
+        found, number = f"{name}-{number}", number + 1
+    return found
+
+
+def with_artifact(artifacts: Sequence[Artifact], artifact: Artifact) -> tuple[Artifact, ...]:
+    """Return *artifacts* with *artifact* in the place of the one that had its path, or behind them."""
+    if any(each.path == artifact.path for each in artifacts):
+        return tuple(artifact if each.path == artifact.path else each for each in artifacts)
+    return (*artifacts, artifact)
+
+
+def section(artifacts: Sequence[Mapping[str, Any]], folder: str) -> dict[str, Any]:
+    """Return the section `artifacts` of the dvc.yaml in *folder*, from artifacts as JSON holds them."""
+    found: dict[str, Any] = {}
+    for each in map(artifact_from_json, artifacts):
+        told = {"type": each.type, "desc": each.desc, "labels": list(each.labels) or None, "meta": each.meta or None}
+        kept = {key: value for key, value in told.items() if value is not None}
+        found[free_name(each.name, found)] = {"path": relpath(each.path, folder), **kept}
+    return found
+
+
+def artifact_files(
+    artifacts: Sequence[Mapping[str, Any]], ignored: Collection[str], read: Callable[[str], bytes]
+) -> dict[str, bytes | None]:
+    """Return by path what a commit gets for *artifacts*, as JSON holds them; None: what stands there goes.
+
+    *read* returns the content of a file in the commit, empty for none; those *ignored* need no line in `.gitignore`.
+    """
+    found: dict[str, bytes | None] = {}
+    for artifact in map(artifact_from_json, artifacts):
+        folder, _, name = artifact.path.rpartition("/")
+        found[artifact.path] = None
+        found[f"{artifact.path}.dvc"] = dvc_file(artifact)
+        if artifact.path not in ignored:
+            place = join(folder, ".gitignore")
+            found[place] = with_line(found.get(place) or read(place), name)
+    return found
+
+
+def artifact_to_json(artifact: Artifact) -> dict[str, Any]:
+    """Return *artifact* as JSON holds it."""
+    return {
+        "name": artifact.name,
+        "path": artifact.path,
+        "type": artifact.type,
+        "desc": artifact.desc,
+        "labels": artifact.labels,
+        "meta": to_json(artifact.meta),
+        "hash": artifact.hash,
+        "size": artifact.size,
+        "files": artifact.files,
+        "executable": artifact.executable,
+    }
+
+
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("name", "path", "hash"), (str,)),
+    **dict.fromkeys(("type", "desc"), (str, type(None))),
+    "labels": (list, tuple),
+    "meta": (dict,),
+    "size": (int,),
+    "files": (int, type(None)),
+    "executable": (bool,),
+}
+
+
+def artifact_from_json(value: Mapping[str, Any]) -> Artifact:
+    """Undo `artifact_to_json`; raise `ValueError`, or `KeyError`, for what is no artifact."""
+    for key, types in _TYPES.items():
+        if type(value[key]) not in types:
+            raise ValueError(f"an artifact whose {key} is {type(value[key]).__name__}")
+    if not re.fullmatch(MD5, value["hash"]) or {type(label) for label in value["labels"]} - {str}:
+        raise ValueError(f"an artifact whose hash is {value['hash']!r}, or a label of which is no text")
+    return Artifact(**{**value, "labels": tuple(value["labels"]), "meta": from_json(value["meta"])})

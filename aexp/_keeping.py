@@ -1,0 +1,395 @@
+"""Files and folders of the work tree into the content store of DVC: hashed, stored once, whole or not at all.
+
+An object is written beside the store, synced, made read-only, and only then given its name; what stands in the work
+tree is read, and never changed or linked to (decision 0030).
+"""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import stat
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Final
+
+from attrs import define, field, frozen
+
+from ._beneath import SLICE, Beneath
+from ._datacache import DataCache, clone
+from ._files import Breath, lock, make_folders, sync, sync_folder, translating, write_all
+from ._formats.dvcfile import manifest
+from .errors import DataChanged, DataMissing, UnsafePath
+
+SCRATCH: Final = "aexp-tmp"
+"""The folder in a store where objects are made."""
+BATCH: Final = 1_000
+"""How many objects are synced together."""
+TRIES: Final = 3
+"""How often a file is read that changes meanwhile."""
+KNOWN: Final = 2**17
+"""How many files are remembered by what the disk says of them; 25 MB at most."""
+FRESH: Final = 50_000_000
+"""Nanoseconds in which a file may change again without another time: disks count in steps of the kernel's clock."""
+COARSE: Final = 2_000_000_000
+"""The same where times are whole seconds."""
+THREADS: Final = min(4, os.cpu_count() or 1)
+"""How many files are hashed at once."""
+
+Tell = Callable[[int, int, int], None]
+"""Takes how many files are done, how many there are, and the bytes that were read."""
+
+
+class Halted(Exception):  # noqa: N818
+    """Somebody asked to stop."""
+
+
+@frozen
+class Kept:
+    """What is in the store now: the MD5 (with `.dir` for a folder), the bytes, and the number of files of a folder."""
+
+    md5: str
+    size: int
+    files: int | None
+    executable: bool
+
+
+@define(eq=False)
+class Keeper:
+    """Keeps files in stores, and remembers what it has hashed; any number of threads may use it."""
+
+    _known: dict[bytes, bytes] = field(factory=dict)
+    """By path, size, times and inode: the MD5."""
+
+    def keep(self, top: str, path: str, cache: DataCache, stopped: Callable[[], bool], tell: Tell) -> Kept:
+        """Bring the file or folder *path* of the work tree at *top* into *cache*; durable on return.
+
+        Raises `DataMissing` when nothing is there, `UnsafePath` for a link or what is no file, also inside, and
+        `DataChanged` when it does not stop changing. *stopped* ends it with `Halted`; nothing half is left.
+        """
+        with translating(cache.folder), Beneath(top) as ground:
+            kind = ground.kind(path)
+            if kind is None:
+                raise _nothing(ground, path)
+            if kind not in ("file", "folder"):
+                raise _unfit(path, kind)
+            with _scratch(cache) as scratch:
+                work = _Work(self._known, top, cache, scratch, stopped, tell)
+                if kind == "file":
+                    work.of_files = 1
+                    md5, size, executable = work.all([path])[0]
+                    work.finish()
+                    return Kept(md5, size, None, executable)
+                return work.folder(ground, path)
+
+
+@define(eq=False)
+class _Work:
+    """One file or folder on its way into the store."""
+
+    known: dict[bytes, bytes]
+    top: str
+    cache: DataCache
+    scratch: str
+    stopped: Callable[[], bool]
+    tell: Tell
+    of_files: int = 0
+    files: int = 0
+    bytes: int = 0
+    _numbers: Iterator[int] = field(factory=count)
+    _made: list[tuple[str, str]] = field(factory=list)
+    """Objects that wait to be synced, and what they are to be called."""
+    _folders: set[str] = field(factory=set)
+    """Folders of the store whose names are to be synced."""
+    _guard: threading.Lock = field(factory=threading.Lock)
+
+    def folder(self, ground: Beneath, path: str) -> Kept:
+        """Keep the folder *path*: its files, and then the manifest that names them."""
+        paths = [f"{path}/{each}" for each in sorted(below(ground, path, self.stopped))]
+        self.of_files = len(paths)
+        found: dict[str, str] = {}
+        size = 0
+        for place in range(0, len(paths), BATCH):
+            some = paths[place : place + BATCH]
+            for each, (md5, length, _) in zip(some, self.all(some), strict=True):
+                found[each[len(path) + 1 :]] = md5
+                size += length
+            self._publish()
+        hashed, name = hashlib.md5(usedforsecurity=False), self._name()
+        with open(name, "xb") as file:
+            breath = Breath()
+            for part in manifest(found):
+                breath()
+                hashed.update(part)
+                file.write(part)
+        md5 = f"{hashed.hexdigest()}.dir"
+        self._made.append((name, md5))
+        self.finish()
+        return Kept(md5, size, len(found), executable=False)
+
+    def all(self, paths: Sequence[str]) -> list[tuple[str, int, bool]]:
+        """Keep each of *paths*, several at once; return (MD5, size, whether it is executable) of each."""
+        if len(paths) == 1:
+            return self._share(paths)
+        share = -(-len(paths) // THREADS)
+        shares = [paths[place : place + share] for place in range(0, len(paths), share)]
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="aexp-hash") as threads:
+            return [each for found in threads.map(self._share, shares) for each in found]
+
+    def _share(self, paths: Sequence[str]) -> list[tuple[str, int, bool]]:
+        found, breath = [], Breath()
+        with Beneath(self.top) as ground:
+            for path in paths:
+                breath()
+                self._look_up()
+                found.append(self._one(ground, path))
+                with self._guard:
+                    self.files += 1
+                    self.tell(self.files, self.of_files, self.bytes)
+        return found
+
+    def _look_up(self) -> None:
+        if self.stopped():
+            raise Halted
+
+    def _one(self, ground: Beneath, path: str) -> tuple[str, int, bool]:
+        for _ in range(TRIES):
+            descriptor = _opened(ground, path)
+            try:
+                before = os.fstat(descriptor)
+                if not stat.S_ISREG(before.st_mode):
+                    raise _unfit(path, "other")
+                key = _key(path, before)
+                known = self.known.get(key)
+                md5 = None if known is None else known.hex()
+                if md5 is None or not self.cache.has(md5, before.st_size):
+                    began = time.time_ns()
+                    md5 = self._read(descriptor, before)
+                    if md5 is None or _key(path, os.fstat(descriptor)) != key:
+                        continue
+                    if _is_settled(before, began):
+                        self._remember(key, md5)
+                with self._guard:
+                    self._folders.add(os.path.dirname(self.cache.place(md5)))
+                return md5, before.st_size, bool(before.st_mode & 0o100)
+            finally:
+                os.close(descriptor)
+        raise DataChanged(path)
+
+    def _remember(self, key: bytes, md5: str) -> None:
+        if len(self.known) >= KNOWN:
+            self.known.clear()
+        self.known[key] = bytes.fromhex(md5)
+
+    def _read(self, descriptor: int, found: os.stat_result) -> str | None:
+        """Return the MD5 of the open file, and see that the store has it; None when it is found to have changed."""
+        if found.st_size < SLICE:
+            content = os.read(descriptor, SLICE)
+            if len(content) != found.st_size:
+                return None
+            self._count(len(content))
+            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            if not self.cache.has(md5, len(content)):
+                name = self._name()
+                target = _made(name)
+                try:
+                    write_all(target, content)
+                finally:
+                    os.close(target)
+                self._wait(name, md5)
+            return md5
+        md5 = self._digest(descriptor)
+        if not self.cache.has(md5, found.st_size):
+            name = self._name()
+            self._copy(descriptor, name)
+            target = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if self._digest(target, counted=False) != md5:
+                    return None
+            finally:
+                os.close(target)
+            self._wait(name, md5)
+        return md5
+
+    def _digest(self, descriptor: int, *, counted: bool = True) -> str:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        hashed, buffer = hashlib.md5(usedforsecurity=False), bytearray(SLICE)
+        view = memoryview(buffer)
+        while length := os.readv(descriptor, [buffer]):
+            self._look_up()
+            hashed.update(view[:length])
+            if counted:
+                self._count(length)
+                self.tell(self.files, self.of_files, self.bytes)
+        return hashed.hexdigest()
+
+    def _count(self, bytes: int) -> None:
+        with self._guard:
+            self.bytes += bytes
+
+    def _copy(self, source: int, name: str) -> None:
+        os.lseek(source, 0, os.SEEK_SET)
+        target = _made(name)
+        try:
+            if not clone(source, target):
+                while part := os.read(source, SLICE):
+                    self._look_up()
+                    write_all(target, part)
+        finally:
+            os.close(target)
+
+    def _name(self) -> str:
+        with self._guard:
+            return os.path.join(self.scratch, str(next(self._numbers)))
+
+    def _wait(self, name: str, md5: str) -> None:
+        with self._guard:
+            self._made.append((name, md5))
+
+    def _publish(self) -> None:
+        """Sync the objects that were made, and give them their names."""
+        self._look_up()
+        made, self._made = self._made, []
+        if not made:
+            return
+        together = len(made) > THREADS and _sync_all(self.scratch)
+        breath = Breath()
+        for name, md5 in made:
+            breath()
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if not together:
+                    sync(descriptor)
+                os.fchmod(descriptor, 0o444)
+            finally:
+                os.close(descriptor)
+            place = self.cache.place(md5)
+            folder = os.path.dirname(place)
+            if folder not in self._folders or not os.path.isdir(folder):
+                self.cache.make(folder)
+                self._folders.add(folder)
+            os.rename(name, place)
+
+    def finish(self) -> None:
+        """Publish what is left, and sync the names."""
+        self._publish()
+        for folder in sorted(self._folders):
+            self._look_up()
+            if os.path.isdir(folder):
+                sync_folder(folder)
+
+
+# ---- the work tree ----
+
+
+def below(ground: Beneath, path: str, stopped: Callable[[], bool]) -> Iterator[str]:
+    """Yield the path of each file below the folder *path*, relative to it; raise `UnsafePath` for a link, or a device."""
+    folders, breath = [""], Breath()
+    while folders:
+        inside = folders.pop()
+        if stopped():
+            raise Halted
+        with os.scandir(ground.folder(f"{path}/{inside}".rstrip("/"))) as entries:
+            for entry in entries:
+                breath()
+                place = f"{inside}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{place}/")
+                elif entry.is_file(follow_symlinks=False):
+                    yield place
+                else:
+                    raise _unfit(f"{path}/{place}", "link" if entry.is_symlink() else "other")
+
+
+def _opened(ground: Beneath, path: str) -> int:
+    try:
+        return ground.open(path)
+    except FileNotFoundError:
+        raise DataMissing([path], "it went away while it was read") from None
+    except OSError as error:
+        kind = ground.kind(path)
+        if kind == "file":
+            raise
+        raise _unfit(path, kind or "other") from error
+
+
+def _nothing(ground: Beneath, path: str) -> DataMissing | UnsafePath:
+    blocker = ground.blocker(path)
+    if blocker is not None:
+        return UnsafePath(path, f"{blocker} is no folder; links are not followed")
+    return DataMissing([path], "no file or folder of the work tree is there")
+
+
+def _unfit(path: str, kind: str) -> UnsafePath:
+    what = "a symbolic link, which is not followed; log what it points to" if kind == "link" else "no regular file"
+    return UnsafePath(path, f"it is {what}")
+
+
+def _key(path: str, found: os.stat_result) -> bytes:
+    told = (path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+    return hashlib.blake2b(repr(told).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _is_settled(found: os.stat_result, began: int) -> bool:
+    """Say whether a change after *began*, nanoseconds since 1970, would give the file another time."""
+    last = max(found.st_mtime_ns, found.st_ctime_ns)
+    coarse = not found.st_mtime_ns % 1_000_000_000 and not found.st_ctime_ns % 1_000_000_000
+    return began - last > (COARSE if coarse else FRESH)
+
+
+# ---- the store ----
+
+
+@contextmanager
+def _scratch(cache: DataCache) -> Iterator[str]:
+    """Lend a new folder in the store; what killed processes left of theirs is removed."""
+    home = os.path.join(cache.folder, SCRATCH)
+    make_folders(home, durable=False)
+    for name in os.listdir(home):
+        _sweep(os.path.join(home, name))
+    path = os.path.join(home, uuid.uuid4().hex)
+    os.mkdir(f"{path}.new", 0o700)
+    os.close(_made(os.path.join(f"{path}.new", "lock")))
+    held = lock(os.path.join(f"{path}.new", "lock"))
+    try:
+        os.rename(f"{path}.new", path)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+        with suppress(OSError):
+            os.rmdir(home)
+
+
+def _sweep(path: str) -> None:
+    if path.endswith(".new"):  # one moment old, or left by a process that was killed in that moment
+        with suppress(OSError):
+            if time.time() - os.stat(path).st_mtime > 60:
+                shutil.rmtree(path, ignore_errors=True)
+        return
+    held = lock(os.path.join(path, "lock"))
+    if held is not None:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(held)
+
+
+def _made(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _sync_all(folder: str) -> bool:
+    """Bring all that waits for the disk of *folder* to it, at once; False where the system cannot (syncfs(2))."""
+    if sys.platform != "linux":
+        return False
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return ctypes.CDLL(None, use_errno=True).syncfs(descriptor) == 0
+    finally:
+        os.close(descriptor)
