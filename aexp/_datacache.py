@@ -64,7 +64,7 @@ class DataCache:
         make_folders(folder)
         for each in missing if self.shared else ():
             with suppress(OSError):
-                os.chmod(each, 0o2775)
+                os.chmod(each, 0o2775)  # noqa: S103  # as DVC does
 
     def path(self, md5: str) -> str | None:
         """Return where the object *md5* is; None when it is not there, or no regular file."""
@@ -162,7 +162,12 @@ def spare_of(common: str) -> str:
 def configs(root: str, home: Mapping[str, str]) -> Iterator[tuple[str, configparser.RawConfigParser]]:
     """Yield (path, content) of each file that DVC takes settings from, for the project at *root*; the last counts most."""
     config_home = home.get("XDG_CONFIG_HOME") or os.path.join(home.get("HOME", ""), ".config")
-    for file in ("/etc/xdg/dvc/config", f"{config_home}/dvc/config", f"{root}/.dvc/config", f"{root}/.dvc/config.local"):
+    for file in (
+        "/etc/xdg/dvc/config",
+        f"{config_home}/dvc/config",
+        f"{root}/.dvc/config",
+        f"{root}/.dvc/config.local",
+    ):
         parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#",))
         try:
             if parser.read(file, encoding="utf-8"):

@@ -46,7 +46,7 @@ Tell = Callable[[int, int, int], None]
 """Takes how many files are done, how many there are, and the bytes that were read."""
 
 
-class Halted(Exception):  # noqa: N818
+class Halted(Exception):
     """Somebody asked to stop."""
 
 
@@ -101,7 +101,8 @@ class _Work:
     tell: Tell
     of_files: int = 0
     files: int = 0
-    bytes: int = 0
+    length: int = 0
+    """Bytes that were read."""
     _numbers: Iterator[int] = field(factory=count)
     _made: list[tuple[str, str]] = field(factory=list)
     """Objects that wait to be synced, and what they are to be called."""
@@ -151,7 +152,7 @@ class _Work:
                 found.append(self._one(ground, path))
                 with self._guard:
                     self.files += 1
-                    self.tell(self.files, self.of_files, self.bytes)
+                    self.tell(self.files, self.of_files, self.length)
         return found
 
     def _look_up(self) -> None:
@@ -226,12 +227,12 @@ class _Work:
             hashed.update(view[:length])
             if counted:
                 self._count(length)
-                self.tell(self.files, self.of_files, self.bytes)
+                self.tell(self.files, self.of_files, self.length)
         return hashed.hexdigest()
 
-    def _count(self, bytes: int) -> None:
+    def _count(self, length: int) -> None:
         with self._guard:
-            self.bytes += bytes
+            self.length += length
 
     def _copy(self, source: int, name: str) -> None:
         os.lseek(source, 0, os.SEEK_SET)
@@ -390,6 +391,6 @@ def _sync_all(folder: str) -> bool:
         return False
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return ctypes.CDLL(None, use_errno=True).syncfs(descriptor) == 0
+        return bool(ctypes.CDLL(None, use_errno=True).syncfs(descriptor) == 0)
     finally:
         os.close(descriptor)

@@ -13,8 +13,7 @@ from . import _git, _packs, _refs, _sessions
 from ._capture import Watch, snapshot
 from ._files import Breath
 from ._formats.account import Account, Intent
-from ._formats.dvcfile import artifact_files
-from ._formats.experiment import Author, folder_files, joined, record, summary, summary_tree
+from ._formats.experiment import Author, artifact_files, folder_files, joined, record, summary, summary_tree
 from ._formats.files import Files
 from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, find_entry, parse_tree, writer
 from ._formats.journal import Extents
@@ -243,10 +242,7 @@ class Store:
         for path, mode, content in files:
             breath()
             edits[path] = None if content is None else (mode, write(Kind.BLOB, content))
-        kept = artifact_files(
-            intent.experiment.get("artifacts", ()), intent.ignored, lambda path: self._text(intent.tree, path, files)
-        )
-        for path, content in kept.items():
+        for path, content in artifact_files(intent, lambda path: self._text(intent.tree, path, files)).items():
             edits[path] = None if content is None else (FILE, write(Kind.BLOB, content))
         root = edit_tree(bytes.fromhex(intent.tree), edits, self.read_tree, write, replace=(intent.folder,))
         parents = [bytes.fromhex(parent) for parent in intent.parents]
@@ -263,7 +259,9 @@ class Store:
     def _text(self, tree: str, path: str, files: Files) -> bytes:
         """Return the content of the file *path* that a commit gets from *files* or from *tree*; empty for none."""
         entry = find_entry(bytes.fromhex(tree), path, self.read_tree)
-        return files.content(path) or (_git.read_object(self.handle, entry.id)[1] if entry and entry.mode == FILE else b"")
+        return files.content(path) or (
+            _git.read_object(self.handle, entry.id)[1] if entry and entry.mode == FILE else b""
+        )
 
     def _write(self, group: Mapping[int, tuple[Job, _Built]], scratch: str) -> dict[int, Record | Exception]:
         """Pack, refs, verification; in this order, so that no ref is ever seen before its objects."""

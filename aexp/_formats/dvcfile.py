@@ -6,9 +6,9 @@ Formats of DVC 3, source: dvc 3.67 (`dvc/output.py`, `dvc_data/hashfile/tree.py`
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from posixpath import join, relpath
+from posixpath import relpath
 from typing import Any, Final
 
 import orjson
@@ -118,24 +118,6 @@ def section(artifacts: Sequence[Mapping[str, Any]], folder: str) -> dict[str, An
         told = {"type": each.type, "desc": each.desc, "labels": list(each.labels) or None, "meta": each.meta or None}
         kept = {key: value for key, value in told.items() if value is not None}
         found[free_name(each.name, found)] = {"path": relpath(each.path, folder), **kept}
-    return found
-
-
-def artifact_files(
-    artifacts: Sequence[Mapping[str, Any]], ignored: Collection[str], read: Callable[[str], bytes]
-) -> dict[str, bytes | None]:
-    """Return by path what a commit gets for *artifacts*, as JSON holds them; None: what stands there goes.
-
-    *read* returns the content of a file in the commit, empty for none; those *ignored* need no line in `.gitignore`.
-    """
-    found: dict[str, bytes | None] = {}
-    for artifact in map(artifact_from_json, artifacts):
-        folder, _, name = artifact.path.rpartition("/")
-        found[artifact.path] = None
-        found[f"{artifact.path}.dvc"] = dvc_file(artifact)
-        if artifact.path not in ignored:
-            place = join(folder, ".gitignore")
-            found[place] = with_line(found.get(place) or read(place), name)
     return found
 
 

@@ -1,7 +1,7 @@
 """An experiment as a commit: its message, the files of its folder, and the record read back from them."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
@@ -15,7 +15,7 @@ from .._lifecycle import Status
 from .._names import metric_file
 from .._values import Record, unpacked_later
 from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
-from .dvcfile import artifact_from_json, artifact_to_json, section
+from .dvcfile import artifact_from_json, artifact_to_json, dvc_file, section, with_line
 from .gitobjects import Commit, Signature, trailers
 from .params import dump_params, from_json, merge, to_json
 from .plain import DEPTH, NODES
@@ -159,6 +159,22 @@ def folder_files(
     yield ACCOUNT, [_json(intent.experiment)]
     for name, points in metrics.items():
         yield f"{SERIES}/{metric_file(name)}", list(tsv(name, points))
+
+
+def artifact_files(intent: Intent, read: Callable[[str], bytes]) -> dict[str, bytes | None]:
+    """Return by path what the commit gets for its artifacts, as `dvc add` writes it; None: what stands there goes.
+
+    *read* returns the content that a file has in the commit so far; empty for none.
+    """
+    found: dict[str, bytes | None] = {}
+    for artifact in map(artifact_from_json, intent.experiment.get("artifacts", ())):
+        folder, slash, name = artifact.path.rpartition("/")
+        found[artifact.path] = None
+        found[f"{artifact.path}.dvc"] = dvc_file(artifact)
+        if artifact.path not in intent.ignored:
+            place = f"{folder}{slash}.gitignore"
+            found[place] = with_line(found.get(place) or read(place), name)
+    return found
 
 
 def _json(value: object) -> bytes:
