@@ -14,6 +14,7 @@ from ._comparison import Change as Change
 from ._comparison import Comparison as Comparison
 from ._comparison import FileChange as FileChange
 from ._comparison import Side as Side
+from ._data import Artifact as Artifact
 from ._events import Event as Event
 from ._events import EventKind as EventKind
 from ._events import Running as Running
@@ -23,26 +24,28 @@ from ._findings import Maintenance as Maintenance
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
-from ._values import Artifact as Artifact
 from ._values import Code as Code
 from ._values import CompletedProcess as CompletedProcess
-from ._values import DataProgress as DataProgress
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
+from ._values import Progress as Progress
 from ._values import Record as Record
 from ._values import Records as Records
+from ._values import RemoteExperiment as RemoteExperiment
 from ._values import Series as Series
 from ._values import Settings as Settings
 from ._values import Skipped as Skipped
+from ._values import Transfer as Transfer
+from ._values import TransferProgress as TransferProgress
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
 from .errors import ApplyPending as ApplyPending
 from .errors import BranchExists as BranchExists
 from .errors import CommandFailed as CommandFailed
-from .errors import DataChanged as DataChanged
 from .errors import DataMissing as DataMissing
 from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
+from .errors import Diverged as Diverged
 from .errors import ExperimentNotFound as ExperimentNotFound
 from .errors import ForkedError as ForkedError
 from .errors import GitError as GitError
@@ -60,6 +63,7 @@ from .errors import NothingApplied as NothingApplied
 from .errors import NotOwner as NotOwner
 from .errors import QueueFull as QueueFull
 from .errors import ReadOnlyRepository as ReadOnlyRepository
+from .errors import RemoteError as RemoteError
 from .errors import RepositoryClosed as RepositoryClosed
 from .errors import RepositoryNotFound as RepositoryNotFound
 from .errors import TooManyOpenFiles as TooManyOpenFiles
@@ -80,11 +84,10 @@ __all__ = [
     "CommandFailed",
     "Comparison",
     "CompletedProcess",
-    "DataChanged",
     "DataMissing",
-    "DataProgress",
     "DirtyWorkspace",
     "DiskFull",
+    "Diverged",
     "Event",
     "EventKind",
     "Experiment",
@@ -108,10 +111,13 @@ __all__ = [
     "NoBaseline",
     "NotOwner",
     "NothingApplied",
+    "Progress",
     "QueueFull",
     "ReadOnlyRepository",
     "Record",
     "Records",
+    "RemoteError",
+    "RemoteExperiment",
     "Repository",
     "RepositoryClosed",
     "RepositoryNotFound",
@@ -123,6 +129,8 @@ __all__ = [
     "State",
     "Status",
     "TooManyOpenFiles",
+    "Transfer",
+    "TransferProgress",
     "Undone",
     "UnsafePath",
     "UnsupportedRepository",

@@ -98,18 +98,19 @@ class Board:
             if now - place.since > IDLE:
                 self._take_away(place)
 
-    def clear(self) -> None:
-        """Mark every place as finished, so that DVC shows none of them."""
-        for place in self._places:
-            if place.row is not None:
-                self._finish(place, time.monotonic())
+    def close(self) -> None:
+        """Mark every place as finished, so that DVC shows none of them, and take away what has been so for a while.
 
-    def take_down(self) -> None:
-        """Take all places away, `SETTLE` seconds after `clear`."""
+        The rest goes with the next `sweep`: nobody waits here for a DVC that may be looking.
+        """
+        now = time.monotonic()
         for place in list(self._places):
-            self._take_away(place)
-        _take_down(self.root, self.session)
-        self._baselines.clear()
+            if place.row is not None:
+                self._finish(place, now)
+            elif now - place.since > SETTLE:
+                self._take_away(place)
+        if not self._places:
+            _take_down(self.root, self.session)
 
     # ---- places ----
 
@@ -255,28 +256,26 @@ def _sweep(root: str, common: str) -> None:
     except OSError:  # nothing there, or nothing that we could change
         return
     dead = [id for id in sessions if re.fullmatch("[0-9a-f]{32}", id) and not _sessions.is_alive(common, id)]
-    marked = False
     for id in dead:
-        for place in _places(root, id):
-            marked = _mark(root, id, place) or marked
-    if marked:
-        time.sleep(SETTLE)
-    for id in dead:
-        for place in _places(root, id):
+        left = [place for place in _places(root, id) if _may_be_seen(root, id, place)]
+        for place in set(_places(root, id)).difference(left):
             _take_away(root, id, place)
-        _take_down(root, id)
+        if not left:
+            _take_down(root, id)
 
 
 def _places(root: str, session: str) -> list[str]:
     return [name for name in os.listdir(os.path.join(root, OURS, session)) if re.fullmatch("[0-9a-f]{40}", name)]
 
 
-def _mark(root: str, session: str, place: str) -> bool:
-    """Mark what a dead session has put up as finished; say whether there was something to mark."""
+def _may_be_seen(root: str, session: str, place: str) -> bool:
+    """Say whether a DVC that is under way may still open what a dead session has put up; mark it as finished."""
     path = os.path.join(root, RUNS, place, f"{place}.run")
     with suppress(OSError, ValueError):
         with open(path, "rb") as file:
             told: dict[str, Any] = orjson.loads(file.read())
+        if told["status"] == _FINISHED:
+            return time.time() - os.stat(path).st_mtime < SETTLE
         made = os.path.join(root, OURS, session, "file")
         with open(made, "wb") as file:
             file.write(orjson.dumps({**told, "status": _FINISHED}))

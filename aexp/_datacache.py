@@ -5,22 +5,31 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
 import sys
+import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from attrs import frozen
 
 from ._beneath import SLICE, digest
-from ._files import Breath, make_folders, write_all
+from ._files import Breath, lock, make_folders, write_all
 from ._formats.dvcfile import MD5, manifest_fault, parse_manifest
 from ._layout import ROOT
 from .errors import UnsafePath
 
 _CLONE: Final = 0x40049409
 """FICLONE of ioctl_ficlonerange(2): share the content until one side writes."""
+
+
+SCRATCH: Final = "aexp-tmp"
+"""The folder in a cache where objects are made."""
+HALF_MADE: Final = 60
+"""Seconds after which a folder there that nobody has locked was left by a killed process."""
 
 
 @frozen
@@ -65,6 +74,27 @@ class DataCache:
         for each in missing if self.shared else ():
             with suppress(OSError):
                 os.chmod(each, 0o2775)  # noqa: S103  # as DVC does
+
+    @contextmanager
+    def scratch(self) -> Iterator[str]:
+        """Lend a new folder in the cache, to make objects in; what killed processes left of theirs is removed."""
+        home = os.path.join(self.folder, SCRATCH)
+        make_folders(home, durable=False)
+        for name in os.listdir(home):
+            _sweep(os.path.join(home, name))
+        path = os.path.join(home, uuid.uuid4().hex)
+        os.mkdir(f"{path}.new", 0o700)
+        os.close(made(os.path.join(f"{path}.new", "lock")))
+        held = lock(os.path.join(f"{path}.new", "lock"))
+        try:
+            os.rename(f"{path}.new", path)
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            if held is not None:
+                os.close(held)
+            with suppress(OSError):
+                os.rmdir(home)
 
     def path(self, md5: str) -> str | None:
         """Return where the object *md5* is; None when it is not there, or no regular file."""
@@ -125,6 +155,23 @@ class DataCache:
         if not sound:
             os.unlink(target)
         return sound
+
+
+def _sweep(path: str) -> None:
+    if path.endswith(".new"):  # it is a moment old, or was left by a process that was killed in that moment
+        with suppress(OSError):
+            if time.time() - os.stat(path).st_mtime > HALF_MADE:
+                shutil.rmtree(path, ignore_errors=True)
+        return
+    held = lock(os.path.join(path, "lock"))
+    if held is not None:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(held)
+
+
+def made(path: str) -> int:
+    """Make the file *path*, which must not exist, for us alone, and return it open for reading and writing."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def clone(source: int, target: int) -> bool:

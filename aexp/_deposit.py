@@ -1,21 +1,23 @@
 """What an experiment keeps by its content: files and folders of the work tree, however large."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
 from . import _artifacts
 from ._artifacts import Spot
+from ._data import Artifact
 from ._description import Description
 from ._formats.account import Account, kept
-from ._formats.dvcfile import artifact_to_json, default_name
+from ._formats.artifacts import artifact_to_json, default_name
 from ._formats.journal import Kind
 from ._formats.plain import plain
-from ._keeping import Keeper, Kept
+from ._keeping import Kept
 from ._lifecycle import Action, after
 from ._names import check_artifact_name, check_message
-from ._values import Artifact, DataProgress, StrPath
+from ._values import Progress, StrPath
+from ._workers import errand
 from .errors import InvalidName, UnsafePath
 
 
@@ -33,7 +35,7 @@ class Deposit(Description):
         desc: str | None = None,
         labels: Collection[str] = (),
         meta: Mapping[str, Any] | None = None,
-        progress: Callable[[DataProgress], object] | None = None,
+        progress: Progress | None = None,
     ) -> Artifact:
         """Keep the file or folder *path* of the work tree by its content, and put a reference to it into the commit.
 
@@ -43,8 +45,8 @@ class Deposit(Description):
         dvc.yaml. The work tree stays as it is. A path that was logged before is replaced. On return the content is
         durable, and `flush()` makes the reference so. *progress* is called on the event loop.
 
-        Raises `DataMissing` when nothing is there; `UnsafePath` for what lies outside, is tracked by Git or by a stage
-        of DVC, or is a symbolic link; `DataChanged`, `DiskFull`, `InvalidName` for a name that another path has, and
+        Raises `DataMissing` when nothing is there, or it does not stop changing; `UnsafePath` for what lies outside, is tracked by Git or by a stage
+        of DVC, or is a symbolic link; `DiskFull`, `InvalidName` for a name that another path has, and
         `InvalidParams` for *meta* that JSON cannot hold. Cancelled, it did nothing or all; what was kept already stays.
         """
         after(self._state, Action.LOG)
@@ -53,8 +55,8 @@ class Deposit(Description):
         chosen = None if name is None else check_artifact_name(name)
         spot = await desk.worker.run(_artifacts.locate, account.code, account.baseline, path, dict(os.environ))
         self._check_place(spot.path, chosen)
-        listener = None if progress is None else _listener(progress)
-        found = await desk.hands.run(partial(_keep, spot), listener)
+        keep = partial(desk.keeper.keep, spot.top, spot.path, spot.cache)
+        found = await errand("aexp-data", keep, progress, desk.hands)
         return await self._in_turn(self._note(spot, chosen, told, found))
 
     async def _note(self, spot: Spot, name: str | None, told: Mapping[str, Any], found: Kept) -> Artifact:
@@ -84,14 +86,6 @@ class Deposit(Description):
         for each in others:
             if each.name == name:
                 raise InvalidName("an artifact", name, f"the artifact at {each.path} is called so; choose another name")
-
-
-def _keep(spot: Spot, keeper: Keeper, stopped: Callable[[], bool], tell: Callable[[int, int, int], None]) -> Kept:
-    return keeper.keep(spot.top, spot.path, spot.cache, stopped, tell)
-
-
-def _listener(progress: Callable[[DataProgress], object]) -> Callable[[int, int, int], object]:
-    return lambda *news: progress(DataProgress(*news))
 
 
 def _named(account: Account, path: str, name: str | None) -> str:

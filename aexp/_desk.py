@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field, frozen
@@ -16,12 +17,14 @@ from ._journal import Journal
 from ._keeping import Keeper
 from ._names import check_file_path
 from ._parameters import with_overrides, with_values
+from ._preview import Preview
 from ._programs import Ended, Program
 from ._saver import Saver
 from ._sessions import read_extents
 from ._store import Start, Started, Store
 from ._values import CodeMode, OnError, Settings
-from ._workers import Gatherer, Hands, Worker
+from ._ways import Within
+from ._workers import Gatherer, Worker
 
 if TYPE_CHECKING:
     from ._experiment import Experiment
@@ -37,9 +40,15 @@ class Desk:
     journal: Journal
     saver: Saver
     start: Gatherer[Start, Started]
-    hands: Hands[Keeper]
-    origin: Mapping[str, str]
+    hands: Executor
+    """The threads that bring data into its store."""
+    keeper: Keeper
+    origin: Mapping[str, Any]
     entropy: Callable[[int], bytes]
+    preview: Worker[Preview] | None = None
+    """Where there is a DVC repository: what writes ahead for its table."""
+    within: Within | None = None
+    """The run of DVC that the experiments are part of."""
     taken: "dict[str, Experiment]" = field(factory=dict)
     """The open experiments by ref."""
     place: str = ""
@@ -47,6 +56,16 @@ class Desk:
     runs: "dict[asyncio.Task[Ended], tuple[int, Program]]" = field(factory=dict)
     """The programs at work, each with the number of its experiment."""
     _numbers: int = 0
+
+    def name_for(self, options: "Options") -> str | None:
+        """Return the name of an experiment that *options* ask for; None when it is to be given one."""
+        return options.name if self.within is None else self.within.name
+
+    def wish(self, name: str, options: "Options") -> Start:
+        """Return the wish to begin an experiment called *name*; a run of DVC has chosen the name and the baseline."""
+        baseline = options.baseline if self.within is None else self.within.baseline
+        free = self.within is None
+        return Start(name, baseline, options.code, options.force, options.params, options.overrides, free)
 
     def number(self) -> int:
         """Return the next number of an experiment in this session."""
@@ -68,11 +87,6 @@ class Options:
     force: bool
     outs: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
-
-
-def wish(name: str, options: Options) -> Start:
-    """Return what is asked of the Git thread to begin the experiment *name*."""
-    return Start(name, options.baseline, options.code, options.force, options.params, options.overrides)
 
 
 def options_of(account: Account) -> Options:

@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeVar
 from attrs import evolve
 
 from . import _joining
-from ._desk import Desk, Options, wish
+from ._desk import Desk, Options
 from ._formats.account import Account, begin, failure_to_json
 from ._formats.batch import Stream
 from ._formats.experiment import part_record
@@ -122,10 +122,11 @@ class Experiment(Running):
     async def _init(self) -> None:
         after(self._state, Action.INIT)
         desk = await self._open(self._options.baseline)
-        for left in reversed(range(GUESSES if self._options.name is None else 1)):
-            name = self._options.name or random_name(desk.entropy(8))
+        given = desk.name_for(self._options)
+        for left in reversed(range(GUESSES if given is None else 1)):
+            name = given or random_name(desk.entropy(8))
             try:
-                started = await desk.start(wish(name, self._options))
+                started = await desk.start(desk.wish(name, self._options))
                 ref = experiment_ref(started.baseline, name)
                 if ref in desk.taken and not self._options.force and self._join is None:
                     raise NameTaken(name, None)
@@ -204,7 +205,8 @@ class Experiment(Running):
         told = evolve(account, duration=time.monotonic() - self._began, step=self._step, message=text)
         rev = (await desk.saver.commit(self._request(told, final=False, force=False))).rev
         account, _ = self._here()
-        self._account = evolve(account, checkpoints=(*account.checkpoints, rev))
+        if rev:  # a run of DVC makes none
+            self._account = evolve(account, checkpoints=(*account.checkpoints, rev))
         return rev
 
     # ---- end ----

@@ -3,6 +3,7 @@
 No Git here, no event loop.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -71,6 +72,17 @@ def sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
+def sync_disk(folder: str) -> bool:
+    """Bring all that waits for the disk of *folder* to it, at once; False where the system cannot (syncfs(2))."""
+    if sys.platform != "linux":
+        return False
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return bool(ctypes.CDLL(None, use_errno=True).syncfs(descriptor) == 0)
+    finally:
+        os.close(descriptor)
+
+
 def write_all(descriptor: int, content: bytes) -> None:
     """Write *content* whole, however short the single writes are."""
     view = memoryview(content)
@@ -86,6 +98,20 @@ def write_new(path: str, content: bytes, *, mode: int = 0o644) -> None:
         sync(descriptor)
     except BaseException:
         remove(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: str, content: bytes, *, mode: int = 0o644) -> None:
+    """Make the file *path* anew with *content*: others see the old one or the new one, whole; nothing is synced."""
+    draft = f"{path}.aexp-{os.getpid()}-{threading.get_ident()}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        write_all(descriptor, content)
+        os.replace(draft, path)
+    except BaseException:
+        remove(draft)
         raise
     finally:
         os.close(descriptor)

@@ -138,12 +138,13 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return inherited | fixed | dict(extra or {})
 
 
-def _place(handle: Handle, folder: str | None = None) -> str:
-    place = folder or handle.worktree or handle.common
-    return place if os.path.isdir(place) else handle.common  # a linked worktree can go while its experiments go on
+def place(handle: Handle, folder: str | None = None) -> str:
+    """Return the folder that a `git` child starts in: *folder*, or the top of the work tree, while that is there."""
+    wanted = folder or handle.worktree or handle.common
+    return wanted if os.path.isdir(wanted) else handle.common  # a linked worktree can go while its experiments go on
 
 
-def _command(config: Sequence[str] = ()) -> list[str]:
+def command(config: Sequence[str] = ()) -> list[str]:
     """Return the beginning of a command of `git`, with the settings *config* (`key=value` each)."""
     return ["git", *(word for setting in (*_CONFIG, *config) for word in ("-c", setting))]
 
@@ -164,8 +165,8 @@ def run(
     """
     try:
         done = subprocess.run(
-            [*(("nice", "-n", "10") if niced else ()), *_command(config), *arguments],
-            cwd=_place(handle, folder),
+            [*(("nice", "-n", "10") if niced else ()), *command(config), *arguments],
+            cwd=place(handle, folder),
             input=input,
             capture_output=True,
             env=environment(extra),
@@ -188,8 +189,8 @@ def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, boo
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            [*_command(), *arguments],
-            cwd=_place(handle),
+            [*command(), *arguments],
+            cwd=place(handle),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -225,15 +226,23 @@ def _refusal(handle: Handle, action: str, said: str) -> AexpError:
     return GitError(action, said)
 
 
+def setting(handle: Handle, key: str) -> str | None:
+    """Return the setting *key* of Git's configuration; None where it is not set."""
+    config = handle.repo.config
+    return config[key] if key in config else None
+
+
+def remotes(handle: Handle) -> list[str]:
+    """Return the names of the configured remotes."""
+    with translating_git("list the remotes"):
+        return [name for name in handle.repo.remotes.names() if name]
+
+
 def identity(handle: Handle, variables: Mapping[str, str]) -> Author:
     """Return who makes commits here, as Git finds it: *variables* (the environment), then the configuration, then user@host."""
-    config = handle.repo.config
-
-    def setting(key: str) -> str | None:
-        return config[key] if key in config else None
-
     login, host = user(), socket.gethostname()
-    name, email = setting("user.name") or login, setting("user.email") or f"{login}@{host}"
+    name = setting(handle, "user.name") or login
+    email = setting(handle, "user.email") or f"{login}@{host}"
     author = (variables.get("GIT_AUTHOR_NAME") or name, variables.get("GIT_AUTHOR_EMAIL") or email)
     committer = (variables.get("GIT_COMMITTER_NAME") or name, variables.get("GIT_COMMITTER_EMAIL") or email)
     return Author(author, committer, (time.localtime().tm_gmtoff or 0) // 60)

@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from . import _sessions
 from ._files import make_folders, move_folder, translating
 from ._formats.account import Account, kept
-from ._formats.dvcfile import artifact_to_json
+from ._formats.artifacts import artifact_to_json
 from ._formats.journal import Extents, Kind
 from ._formats.params import merge, to_json
 from ._formats.series import Number, decode_value, encode_values

@@ -4,31 +4,26 @@ An object is written beside the store, synced, made read-only, and only then giv
 tree is read, and never changed or linked to (decision 0030).
 """
 
-import ctypes
 import hashlib
 import os
-import shutil
 import stat
-import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Final
 
 from attrs import define, field, frozen
 
 from ._beneath import SLICE, Beneath
-from ._datacache import DataCache, clone
-from ._files import Breath, lock, make_folders, sync, sync_folder, translating, write_all
+from ._children import Stopped
+from ._datacache import DataCache, clone, made
+from ._files import Breath, sync, sync_disk, sync_folder, translating, write_all
 from ._formats.dvcfile import manifest
-from .errors import DataChanged, DataMissing, UnsafePath
+from ._values import TransferProgress
+from .errors import DataMissing, UnsafePath
 
-SCRATCH: Final = "aexp-tmp"
-"""The folder in a store where objects are made."""
 BATCH: Final = 1_000
 """How many objects are synced together."""
 TRIES: Final = 3
@@ -42,12 +37,9 @@ COARSE: Final = 2_000_000_000
 THREADS: Final = min(4, os.cpu_count() or 1)
 """How many files are hashed at once."""
 
-Tell = Callable[[int, int, int], None]
-"""Takes how many files are done, how many there are, and the bytes that were read."""
-
-
-class Halted(Exception):
-    """Somebody asked to stop."""
+Tell = Callable[[TransferProgress], None]
+PAUSE: Final = 0.1
+"""Seconds between two tellings."""
 
 
 @frozen
@@ -70,8 +62,8 @@ class Keeper:
     def keep(self, top: str, path: str, cache: DataCache, stopped: Callable[[], bool], tell: Tell) -> Kept:
         """Bring the file or folder *path* of the work tree at *top* into *cache*; durable on return.
 
-        Raises `DataMissing` when nothing is there, `UnsafePath` for a link or what is no file, also inside, and
-        `DataChanged` when it does not stop changing. *stopped* ends it with `Halted`; nothing half is left.
+        Raises `DataMissing` when nothing is there or it does not stop changing, and `UnsafePath` for a link or what is no
+        file, also inside. *stopped* ends it with `Stopped`; nothing half is left.
         """
         with translating(cache.folder), Beneath(top) as ground:
             kind = ground.kind(path)
@@ -79,7 +71,7 @@ class Keeper:
                 raise _nothing(ground, path)
             if kind not in ("file", "folder"):
                 raise _unfit(path, kind)
-            with _scratch(cache) as scratch:
+            with cache.scratch() as scratch:
                 work = _Work(self._known, top, cache, scratch, stopped, tell)
                 if kind == "file":
                     work.of_files = 1
@@ -109,6 +101,7 @@ class _Work:
     _folders: set[str] = field(factory=set)
     """Folders of the store whose names are to be synced."""
     _guard: threading.Lock = field(factory=threading.Lock)
+    _due: float = 0.0
 
     def folder(self, ground: Beneath, path: str) -> Kept:
         """Keep the folder *path*: its files, and then the manifest that names them."""
@@ -152,12 +145,12 @@ class _Work:
                 found.append(self._one(ground, path))
                 with self._guard:
                     self.files += 1
-                    self.tell(self.files, self.of_files, self.length)
+                self._say()
         return found
 
     def _look_up(self) -> None:
         if self.stopped():
-            raise Halted
+            raise Stopped
 
     def _one(self, ground: Beneath, path: str) -> tuple[str, int, bool]:
         for _ in range(TRIES):
@@ -181,7 +174,7 @@ class _Work:
                 return md5, before.st_size, bool(before.st_mode & 0o100)
             finally:
                 os.close(descriptor)
-        raise DataChanged(path)
+        raise DataMissing([path], "it changes while it is read; log it when it is written whole")
 
     def _remember(self, key: bytes, md5: str) -> None:
         if len(self.known) >= KNOWN:
@@ -198,7 +191,7 @@ class _Work:
             md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
             if not self.cache.has(md5, len(content)):
                 name = self._name()
-                target = _made(name)
+                target = made(name)
                 try:
                     write_all(target, content)
                 finally:
@@ -227,8 +220,14 @@ class _Work:
             hashed.update(view[:length])
             if counted:
                 self._count(length)
-                self.tell(self.files, self.of_files, self.length)
+                self._say()
         return hashed.hexdigest()
+
+    def _say(self, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if last or now > self._due:
+            self._due = now + PAUSE
+            self.tell(TransferProgress(phase="hashing", done=self.files, total=self.of_files, bytes=self.length))
 
     def _count(self, length: int) -> None:
         with self._guard:
@@ -236,7 +235,7 @@ class _Work:
 
     def _copy(self, source: int, name: str) -> None:
         os.lseek(source, 0, os.SEEK_SET)
-        target = _made(name)
+        target = made(name)
         try:
             if not clone(source, target):
                 while part := os.read(source, SLICE):
@@ -259,7 +258,7 @@ class _Work:
         made, self._made = self._made, []
         if not made:
             return
-        together = len(made) > THREADS and _sync_all(self.scratch)
+        together = len(made) > THREADS and sync_disk(self.scratch)
         breath = Breath()
         for name, md5 in made:
             breath()
@@ -284,6 +283,7 @@ class _Work:
             self._look_up()
             if os.path.isdir(folder):
                 sync_folder(folder)
+        self._say(last=True)
 
 
 # ---- the work tree ----
@@ -295,7 +295,7 @@ def below(ground: Beneath, path: str, stopped: Callable[[], bool]) -> Iterator[s
     while folders:
         inside = folders.pop()
         if stopped():
-            raise Halted
+            raise Stopped
         with os.scandir(ground.folder(f"{path}/{inside}".rstrip("/"))) as entries:
             for entry in entries:
                 breath()
@@ -342,55 +342,3 @@ def _is_settled(found: os.stat_result, began: int) -> bool:
     last = max(found.st_mtime_ns, found.st_ctime_ns)
     coarse = not found.st_mtime_ns % 1_000_000_000 and not found.st_ctime_ns % 1_000_000_000
     return began - last > (COARSE if coarse else FRESH)
-
-
-# ---- the store ----
-
-
-@contextmanager
-def _scratch(cache: DataCache) -> Iterator[str]:
-    """Lend a new folder in the store; what killed processes left of theirs is removed."""
-    home = os.path.join(cache.folder, SCRATCH)
-    make_folders(home, durable=False)
-    for name in os.listdir(home):
-        _sweep(os.path.join(home, name))
-    path = os.path.join(home, uuid.uuid4().hex)
-    os.mkdir(f"{path}.new", 0o700)
-    os.close(_made(os.path.join(f"{path}.new", "lock")))
-    held = lock(os.path.join(f"{path}.new", "lock"))
-    try:
-        os.rename(f"{path}.new", path)
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-        if held is not None:
-            os.close(held)
-        with suppress(OSError):
-            os.rmdir(home)
-
-
-def _sweep(path: str) -> None:
-    if path.endswith(".new"):  # one moment old, or left by a process that was killed in that moment
-        with suppress(OSError):
-            if time.time() - os.stat(path).st_mtime > 60:
-                shutil.rmtree(path, ignore_errors=True)
-        return
-    held = lock(os.path.join(path, "lock"))
-    if held is not None:
-        shutil.rmtree(path, ignore_errors=True)
-        os.close(held)
-
-
-def _made(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-
-
-def _sync_all(folder: str) -> bool:
-    """Bring all that waits for the disk of *folder* to it, at once; False where the system cannot (syncfs(2))."""
-    if sys.platform != "linux":
-        return False
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return bool(ctypes.CDLL(None, use_errno=True).syncfs(descriptor) == 0)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from attrs import evolve
 from . import _sessions
 from ._events import Event, EventKind, Running
 from ._files import Breath
+from ._formats.account import Account
 from ._formats.params import merge
 from ._formats.series import Curve
 from ._tails import PROBE, Standing, Tail, holder
@@ -80,7 +81,7 @@ class Living:
         for tail in self._own():
             for standing in tail.under_way():
                 breath()
-                found.append(self._whole(tail.running(standing)))
+                found.append(self._whole(tail, standing))
         return sorted(found, key=lambda each: (each.created, each.name))
 
     def standing(self) -> list[Event]:
@@ -114,7 +115,7 @@ class Living:
         tail, standing = max(found, key=lambda pair: pair[1].account.created)
         curves: dict[str, Curve] = {}
         tail.curves(standing, metric, curves)
-        for part, its in self._parts(standing.account.id):
+        for part, its in self._parts(standing.account):
             part.curves(its, metric, curves)
         return {name: curve.series() for name, curve in curves.items()}
 
@@ -123,28 +124,33 @@ class Living:
     def _own(self) -> list[Tail]:
         return [tail for tail in self._tails.values() if not tail.part]
 
-    def _parts(self, experiment: str) -> list[tuple[Tail, Standing]]:
-        """Return what programs at work, or dead and not taken in yet, have logged to the experiment."""
-        tails = [tail for tail in self._tails.values() if tail.part and tail.joins == experiment]
+    def _parts(self, whole: Account) -> list[tuple[Tail, Standing]]:
+        """Return what programs at work, or dead and not taken in yet, have logged to the experiment *whole*."""
+        tails = [
+            tail
+            for tail in self._tails.values()
+            if tail.part and tail.joins == whole.id and tail.id not in whole.joined
+        ]
         return [(tail, standing) for tail in tails for standing in (tail.under_way() or tail.left())]
 
     def _events(self, tail: Tail, kind: EventKind, standing: Standing, rev: str | None = None) -> list[Event]:
         """Return the event of what happened to an experiment, as it stands now; of a part, only what it logged."""
         if not tail.part:
-            return [Event(kind=kind, session=tail.id, experiment=self._whole(tail.running(standing)), rev=rev)]
+            return [Event(kind=kind, session=tail.id, experiment=self._whole(tail, standing), rev=rev)]
         if kind not in _OF_PARTS:
             return []
         return [
-            Event(kind=kind, session=each.id, experiment=self._whole(each.running(its)))
+            Event(kind=kind, session=each.id, experiment=self._whole(each, its))
             for each in self._own()
             for its in (each.under_way() if each.alive else ())
             if its.account.id == tail.joins
         ]
 
-    def _whole(self, running: Running) -> Running:
-        """Return *running* with what its parts have logged so far."""
-        for tail, standing in self._parts(running.id):
-            part = tail.running(standing)
+    def _whole(self, tail: Tail, standing: Standing) -> Running:
+        """Return how an experiment stands, with what its parts have logged so far."""
+        running = tail.running(standing)
+        for place, its in self._parts(standing.account):
+            part = place.running(its)
             running = evolve(
                 running,
                 summary={**running.summary, **part.summary},

@@ -60,8 +60,9 @@ Put = Callable[..., None]
 def take(store: Store, paths: Sequence[str], room: int, put: Put, settle: Callable[[], object]) -> Taken:
     """Put the files and folders *paths*, relative to the top of the work tree, up to *room* bytes in all.
 
-    *settle* is called now and then, to wait until what was put is on the disk. A folder replaces the one that the experiment's tree has there. What is not there, a symbolic link, no regular file,
-    a secret or too large is left out, and said.
+    *settle* is called now and then, to wait until what was put is on the disk. A folder replaces the one that the
+    experiment's tree has there. What is not there, a symbolic link, no regular file, a secret or too large is left
+    out, and said.
     """
     taken, gathered = Taken(), 0
     top = store.handle.worktree

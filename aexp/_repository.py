@@ -6,16 +6,18 @@ import time
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 from attrs import evolve
 
-from . import _board, _joining, _machine, _recovery
+from . import _board, _dvc, _joining, _machine, _recovery
 from ._applying import Applying
 from ._changing import Changing
 from ._desk import Desk, Options, options_of, parsed
+from ._exchange import Exchange
 from ._experiment import Experiment
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
@@ -28,6 +30,7 @@ from ._lifecycle import Status
 from ._living import Living
 from ._names import check_experiment_name, check_file_path, check_message, check_tag, new_id
 from ._pipelines import Pipelines
+from ._preview import open_preview
 from ._reading import Reading
 from ._running import stop
 from ._saver import Saver
@@ -35,14 +38,14 @@ from ._store import Start, Started, Store, open_store
 from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
-from ._ways import Join
-from ._workers import Gatherer, Hands, Worker, settled
+from ._ways import Join, Within, run_of_dvc
+from ._workers import Gatherer, Worker, settled
 
 STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading, Watching, Changing, Applying, Upkeep):
+class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
@@ -97,10 +100,12 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
         try:
             if desk is not None:
                 await stop(desk.runs, list(desk.runs))
-                await desk.hands.aclose()
+                await settled(asyncio.ensure_future(asyncio.to_thread(desk.hands.shutdown)))
                 await desk.start.idle()
                 await desk.saver.idle()
                 await desk.journal.aclose()
+                if desk.preview is not None:
+                    await desk.preview.aclose()
         finally:
             try:
                 await self._hide()
@@ -224,7 +229,10 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
         await desk.journal.flush()
 
     async def interrupted(self) -> list[Interrupted]:
-        """Return the experiments that were begun and neither saved nor discarded by a session that is over."""
+        """Return the experiments that were begun and neither saved nor discarded by a session that is over.
+
+        One that a program has joined which is still at work is not over.
+        """
         if self._desk is not None:
             await self._desk.journal.flush()
         return await self._write(_recovery.interrupted)
@@ -272,13 +280,14 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
         except BaseException:
             await writer.run(Store.forget_session)
             raise
-        saver = Saver(writer, journal, author, self._settings, session.path, id)
+        path, root, within = self._path, *await writer.run(_dvc_around, self._path, dict(os.environ))
+        preview = None if root is None else Worker("aexp-dvc", lambda: open_preview(path, root), path)
+        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
-        return Desk(
-            *(id, self._settings, writer, journal, saver, start, Hands("aexp-data", THREADS, Keeper())),
-            *(origin | {"session": id}, os.urandom),
-            place=place,
-        )
+        told = origin | {"session": id} | ({} if within is None else {"within": within.to_json()})
+        hands = ThreadPoolExecutor(THREADS, thread_name_prefix="aexp-data")
+        tools = (writer, journal, saver, start, hands, Keeper())
+        return Desk(id, self._settings, *tools, told, os.urandom, preview, within, place=place)
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
@@ -298,6 +307,13 @@ def _let_go(session: "weakref.ref[Any]") -> None:
     ours = session()
     if ours is not None:
         ours.close()
+
+
+def _dvc_around(store: Store, path: str, variables: dict[str, str]) -> tuple[str | None, Within | None]:
+    """Return the DVC repository that *path* is in, and the run of DVC that this program is a stage of."""
+    if "DVC_ROOT" in variables:
+        variables["DVC_ROOT"] = os.path.realpath(variables["DVC_ROOT"])
+    return _dvc.find_root(path, store.handle.worktree), run_of_dvc(variables, store.handle.worktree)
 
 
 def _tidy(store: Store, path: str) -> str | None:

@@ -58,16 +58,17 @@ class Running(Deposit):
         `NotImplementedError`. *env* is added to our environment; None takes a variable away.
 
         What it prints goes into `aexp/log.txt` of the commit: the first and the last 512 KiB. `output="show"` also
-        passes it on to our own streams as it comes (it is a pipe for the program, so `PYTHONUNBUFFERED` is set); `"inherit"` gives it our streams themselves, so that a terminal
-        stays one, and keeps nothing. With `stdin="inherit"` it reads our standard input; if that is the terminal, it
-        has it to itself until it ends, with Ctrl-C and Ctrl-Z, as in a shell.
+        passes it on to our own streams as it comes (the program writes into a pipe, so `PYTHONUNBUFFERED` is set);
+        `"inherit"` gives it our streams themselves, so that a terminal stays one, and keeps nothing. With
+        `stdin="inherit"` it reads our standard input; if that is the terminal, it has it to itself until it ends, with
+        Ctrl-C and Ctrl-Z, as in a shell.
 
         A program that calls `aexp.init()` logs into this experiment; what it logged is here when `run` returns. What
         DVCLive wrote is taken into the commit, too.
 
         Raises `CommandFailed` when it cannot be started, and, with *check*, when its exit code is not 0. Cancelled, or
-        when the experiment is ended meanwhile, its whole process group gets SIGTERM and, *grace* seconds later, SIGKILL;
-        the cancellation is raised after that.
+        when the experiment is ended meanwhile, its whole process group gets SIGTERM and, *grace* seconds later,
+        SIGKILL; the cancellation is raised after that.
         """
         after(self._state, Action.RUN)
         if isolated:

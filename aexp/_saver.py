@@ -7,13 +7,17 @@ from typing import Final
 import anyio
 from attrs import frozen
 
+from . import _worktree
 from ._formats.account import Account, intent_to_json
 from ._formats.batch import Stream
 from ._formats.experiment import Author, intend, upon
 from ._formats.journal import Kind
+from ._job import Job
 from ._journal import Journal
-from ._store import Job, Store
+from ._preview import Preview
+from ._store import Store
 from ._values import Record, Settings
+from ._ways import Within
 from ._workers import Gatherer, Worker
 
 GROUP: Final = 128 * 2**20
@@ -35,10 +39,18 @@ class Saver:
     """The one place where commits of living experiments are made."""
 
     def __init__(
-        self, worker: Worker[Store], journal: Journal, author: Author, settings: Settings, folder: str, session: str
+        self,
+        worker: Worker[Store],
+        journal: Journal,
+        author: Author,
+        settings: Settings,
+        folder: str,
+        session: str,
+        preview: Worker[Preview] | None = None,
+        within: Within | None = None,
     ) -> None:
         self._worker, self._journal, self._author, self._settings = worker, journal, author, settings
-        self._folder, self._session = folder, session
+        self._folder, self._session, self._preview, self._within = folder, session, preview, within
         self._lock = anyio.Lock()
         self._group: Gatherer[Request, Record] = Gatherer(
             self._commit, GROUP, lambda request: 2**20 + 10 * (len(request.stream.extents) + request.stream.joined)
@@ -69,6 +81,7 @@ class Saver:
                     params=request.params,
                     final=request.final,
                     expected=expected,
+                    skeleton=self._preview is None,
                 )
                 for request, (account, expected) in zip(requests, inputs, strict=True)
             ]
@@ -78,11 +91,23 @@ class Saver:
                 Job(intent, sequence.result(), self._folder, self._session, request.stream.extents.copy())
                 for request, intent, sequence in zip(requests, intents, written, strict=True)
             ]
+            if self._within is not None:
+                return await self._lay(requests, jobs)
             answers = await self._worker.run(Store.save, jobs, self._folder)
             for request, answer in zip(requests, answers, strict=True):
                 if isinstance(answer, Record):
                     self._journal.record(Kind.SAVED, [request.account.number, answer.rev, request.final])
+            if self._preview is not None:  # behind the save: nobody who saves waits for it
+                saved = [answer for answer in answers if isinstance(answer, Record)]
+                self._preview.soon(Preview.write, saved, self._settings.folder)
             return answers
+
+    async def _lay(self, requests: Sequence[Request], jobs: Sequence[Job]) -> Sequence[Record | Exception]:
+        answers = await self._worker.run(_worktree.lay, jobs)
+        for request, answer in zip(requests, answers, strict=True):
+            if isinstance(answer, Record) and request.final:
+                self._journal.record(Kind.SAVED, [request.account.number, answer.rev, True])
+        return answers
 
     async def _inputs(self, requests: Sequence[Request]) -> list[tuple[Account, str | None]]:
         """Return each account with what its ref must hold: nothing, its last checkpoint, or for `force` what is there."""

@@ -359,4 +359,5 @@ def is_live(common: str, session: Session) -> bool:
 
 def leftovers(session: Session) -> list[str]:
     """Return the temporary folders in a dead session's folder."""
-    return [os.path.join(session.path, name) for name in os.listdir(session.path) if name.startswith("capture-")]
+    temporary = ("capture-", "incoming-", "outgoing-")
+    return [os.path.join(session.path, name) for name in os.listdir(session.path) if name.startswith(temporary)]

@@ -5,23 +5,23 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from attrs import define, field, frozen
 
 from . import _git, _packs, _refs, _sessions
-from ._capture import Watch, snapshot
+from ._capture import Watch, baseline_of, snapshot
 from ._files import Breath
-from ._formats.account import Account, Intent
-from ._formats.experiment import Author, artifact_files, folder_files, joined, record, summary, summary_tree
+from ._formats.account import Account, artifacts_of
+from ._formats.artifacts import artifact_files
+from ._formats.experiment import Author, record
 from ._formats.files import Files
 from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, find_entry, parse_tree, writer
-from ._formats.journal import Extents
-from ._formats.journal import Kind as JournalKind
 from ._formats.overrides import Override
 from ._formats.params import dump_params
-from ._formats.series import Points, collect
-from ._layout import METRICS, anchor_prefix, anchor_ref, experiment_ref, parse_experiment_ref
+from ._job import Job, contents_of
+from ._layout import METRICS, SKELETON, anchor_prefix, anchor_ref, experiment_ref, parse_experiment_ref
 from ._lifecycle import Status
 from ._parameters import with_overrides
 from ._pipelines import Pipelines
@@ -45,6 +45,8 @@ class Start:
     force: bool
     params: Mapping[str, Any]
     overrides: Sequence[Override] = ()
+    free: bool = True
+    """Whether nobody else may have the name; false where it was given by a run of DVC."""
 
 
 @frozen(eq=False)
@@ -57,17 +59,6 @@ class Started:
     """The text of params.yaml."""
     edited: Mapping[str, str]
     """The texts of the parameter files that overrides have changed, by path."""
-
-
-@frozen(eq=False)
-class Job:
-    """One commit to make: the intent that stands in a journal at `sequence`, and where its points and files lie."""
-
-    intent: Intent
-    sequence: int
-    folder: str
-    session: str
-    extents: Extents
 
 
 @frozen(eq=False)
@@ -117,8 +108,9 @@ class Store:
         for wish in wishes:
             breath()
             try:
-                rev, tree = _once(commits, wish.baseline, lambda spec: _git.resolve_commit(self.handle, spec))
-                self._check_free(wish, rev)
+                rev, tree = _once(commits, wish.baseline, lambda spec: baseline_of(self.handle, spec))
+                if wish.free:
+                    self._check_free(wish, rev)
                 code = _once(seen, (rev, wish.mode), lambda key, tree=tree: self._code(key[0], tree, key[1]))  # type: ignore[misc]
                 edited = with_overrides(self.handle, code.tree, wish.overrides, {})
                 answers.append(Started(rev, code, dump_params(wish.params).decode(), edited))
@@ -221,42 +213,37 @@ class Store:
 
     def _build(self, job: Job) -> _Built:
         """Make every object of a commit in memory: a pure function of the journal up to the intent."""
-        intent, metrics, files = job.intent, dict[str, Points](), Files()
-        for kind, payload in _sessions.read_extents(
-            job.folder, job.session, job.extents, job.intent.number, job.sequence
-        ):
-            if kind == JournalKind.POINTS:
-                collect([payload[1]], metrics)
-            else:
-                files.add(kind, payload)
-        last = summary(metrics)
-        highest = max((max(points.steps) for points in metrics.values()), default=0)
-        tree = summary_tree(last, max(highest, intent.experiment["step"]))
+        intent, found = job.intent, contents_of(job)
         objects: dict[bytes, tuple[Kind, bytes]] = {}
         write = writer(objects)
         edits: dict[str, tuple[int, bytes] | None] = {}
         breath = Breath()
-        for path, parts in folder_files(intent, metrics, tree):
+        for path, content in found.own.items():
             breath()
-            edits[f"{intent.folder}/{path}"] = (FILE, write(Kind.BLOB, joined(parts)))
-        for path, mode, content in files:
+            edits[path] = (FILE, write(Kind.BLOB, content))
+        for path, mode, data in found.files:
             breath()
-            edits[path] = None if content is None else (mode, write(Kind.BLOB, content))
-        for path, content in artifact_files(intent, lambda path: self._text(intent.tree, path, files)).items():
-            edits[path] = None if content is None else (FILE, write(Kind.BLOB, content))
+            edits[path] = None if data is None else (mode, write(Kind.BLOB, data))
+        around = partial(self._text, intent.tree, found.files)
+        for path, kept in artifact_files(*artifacts_of(intent), around).items():
+            edits[path] = None if kept is None else (FILE, write(Kind.BLOB, kept))
+        if intent.skeleton and not self.library.knows_dvc(intent.tree):
+            for path, text in SKELETON:
+                edits.setdefault(path, (FILE, write(Kind.BLOB, text.encode())))
         root = edit_tree(bytes.fromhex(intent.tree), edits, self.read_tree, write, replace=(intent.folder,))
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        around = intent.tree if files.are_within(intent.folder) else root.hex()  # as captured, else as it is now
-        others = self.library.others(around, intent.folder, objects)
+        plain = found.files.are_within(intent.folder) and not artifacts_of(intent)[0]
+        seen = intent.tree if plain else root.hex()  # as captured, else as it is now
+        others = self.library.others(seen, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
         return _Built(
-            rev, objects, measured[1], record(rev, intent.ref, intent.experiment, tree, intent.folder, others)
+            rev, objects, measured[1], record(rev, intent.ref, intent.experiment, found.summary, intent.folder, others)
         )
 
-    def _text(self, tree: str, path: str, files: Files) -> bytes:
+    def _text(self, tree: str, files: Files, path: str) -> bytes:
         """Return the content of the file *path* that a commit gets from *files* or from *tree*; empty for none."""
         entry = find_entry(bytes.fromhex(tree), path, self.read_tree)
         return files.content(path) or (

@@ -192,7 +192,7 @@ class Tail:
             found = self._curves(self._standing[standing.account.number], metric, self.path)
         for name, curve in found.items():
             if name in into:
-                into[name].extend(list(curve.steps), list(curve.values), curve.stamps.items())
+                into[name].append(curve)
             else:
                 into[name] = curve
 

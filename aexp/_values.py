@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, overload
 from attrs import field, fields, frozen
 
 from . import _tables
+from ._data import Artifact
 from ._lifecycle import Status
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class Settings:
     """The most that `code="all"` captures of untracked files in all."""
     secret_files: tuple[str, ...] = SECRET_FILES
     """Names of untracked files that are never captured (patterns of `fnmatch`)."""
+    connect_timeout: float = 60.0
+    """How long a Git remote may take to its first word before `push` or `pull` gives up."""
+    stall_timeout: float = 120.0
+    """How long a Git remote may say nothing in the middle of a transfer before `push` or `pull` gives up."""
+    pull_limit: int = 2**32
+    """The most that one `pull` takes from a Git remote, compressed as it comes."""
     dvc_running: bool | None = None
     """Whether `dvc exp show` displays experiments as running: all of them (True), none (False), or the first 64 that
     are open. It takes a `.dvc` folder; an experiment appears after a second, and so do its metrics."""
@@ -119,37 +126,6 @@ class Code:
     tree: str
     changed: bool
     skipped: tuple[Skipped, ...] = ()
-
-
-@frozen(kw_only=True)
-class Artifact:
-    """A file or folder that is kept by its content: `hash` is its MD5, with `.dir` behind it for a folder.
-
-    `name` is what dvc.yaml calls it; `path` is relative to the top of the repository; `size` is in bytes, of a folder
-    those of all its `files`, whose number is None for a single file. The rest is what its experiment said of it.
-    """
-
-    name: str
-    path: str
-    type: str | None = None
-    desc: str | None = None
-    labels: tuple[str, ...] = ()
-    meta: Mapping[str, Any] = field(factory=dict, hash=False)
-    hash: str
-    size: int
-    files: int | None = None
-    executable: bool = False
-
-
-@frozen
-class DataProgress:
-    """How far data has come: files and bytes that are done, and how many there are."""
-
-    files: int
-    of_files: int
-    bytes: int
-    of_bytes: int | None = None
-    """None where nobody has counted them."""
 
 
 @frozen
@@ -367,3 +343,56 @@ class Interrupted:
     status: Status
     created: datetime
     session: str
+
+
+Outcome = Literal["new", "updated", "up to date", "forced", "diverged", "refused"]
+"""How the transfer of an experiment ended; see `Transfer`."""
+
+DataState = Literal["none", "not transferred"]
+"""What became of the data that an experiment's commit references (its DVC-tracked files)."""
+
+
+@frozen(kw_only=True)
+class Transfer:
+    """What became of one experiment in `push` or `pull`.
+
+    `outcome` is `new`; `updated` (what stood there is part of the experiment's own commits); `up to date`; `forced`
+    (it was replaced); `diverged` (another experiment stands there, and stays); or `refused`, with the `reason`.
+    `found` is the rev that stood there before, None where none did or where the remote does not say.
+    """
+
+    name: str
+    ref: str
+    rev: str
+    outcome: Outcome
+    found: str | None = None
+    reason: str = ""
+    data: DataState = "none"
+    """`not transferred` when the commit references DVC-tracked data: it does not travel yet, `dvc exp push` moves it."""
+
+
+@frozen(kw_only=True)
+class RemoteExperiment:
+    """An experiment on a remote: what its ref says, without fetching anything."""
+
+    name: str
+    ref: str
+    rev: str
+    baseline: str
+
+
+@frozen(kw_only=True)
+class TransferProgress:
+    """How far a transfer is: `done` of `total` (None: not known) in this phase of Git's, and the bytes it has moved."""
+
+    phase: str
+    done: int
+    total: int | None = None
+    bytes: int | None = None
+
+
+class Progress(Protocol):
+    """What `push`, `pull` and `log_artifact` tell how far they are: called on the event loop, at most ten times a second."""
+
+    def __call__(self, progress: TransferProgress, /) -> object:
+        """Take the news; what is raised here ends the transfer, and is raised to its caller."""

@@ -95,9 +95,7 @@ async def _show(worker: Worker[Living], board: Board, desk: Desk, most: int | No
                 await worker.run(_show_rows, board, desk, most)
     if not board.empty:
         with suppress(OSError, AexpError):  # then the next `open()` takes it away
-            await worker.run(_clear, board)
-            await asyncio.sleep(_board.SETTLE)
-            await worker.run(_take_down, board)
+            await worker.run(_close, board)
 
 
 def _show_rows(_: Living, board: Board, desk: Desk, most: int | None) -> None:
@@ -110,12 +108,8 @@ def _row(each: Experiment, account: Account) -> Row:
     return Row(account.id, account.name, account.baseline, each._params_text, dict(each._summary), step)
 
 
-def _clear(_: Living, board: Board) -> None:
-    board.clear()
-
-
-def _take_down(_: Living, board: Board) -> None:
-    board.take_down()
+def _close(_: Living, board: Board) -> None:
+    board.close()
 
 
 def _another(shared: Living) -> Living:

@@ -11,6 +11,7 @@ from ._beneath import Beneath
 from ._datacache import DataCache, Out, cache_of, outs_of, spare_of
 from ._differences import tree_differences
 from ._files import Breath
+from ._formats.experiment import is_carried
 from ._formats.gitobjects import FOLDER, GITLINK, SYMLINK, Entry
 from ._formats.params import load_params
 from ._formats.plan import Step
@@ -99,6 +100,8 @@ class Target:
                 links.add(path)
                 wish.skip(path, "a submodule; see `git submodule`")
                 continue
+            if each.old is None and each.new is not None and is_carried(path, each.new[1]):
+                continue  # whoever uses DVC here has it
             if each.old is not None:
                 wish.head[path] = Blob(*each.old)
             wish.wanted[path] = None if each.new is None else Blob(*each.new)

@@ -2,15 +2,15 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import anyio
 
+from ._children import Stopped
 from ._files import Thread
 from ._programs import Ended, Program
 from .errors import RepositoryClosed
@@ -119,6 +119,11 @@ class Worker(Generic[H]):
             raise RepositoryClosed(self._path) from error
         return await finished(asyncio.wrap_future(asked), asked.cancel)
 
+    def soon(self, function: Callable[Concatenate[H, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call *function* in the thread later; nobody waits for it, and what it raises is nobody's business."""
+        with suppress(RuntimeError):  # the thread has ended
+            self._thread.submit(lambda: function(self._lend(), *args, **kwargs))
+
     def _lend(self) -> H:
         if self._lent is None:
             self._lent = self._make()
@@ -137,91 +142,53 @@ class Worker(Generic[H]):
             self._thread.shutdown()  # it has nothing left to do, so the loop does not wait here
 
 
-class Hands(Generic[H]):
-    """A few threads for long calls that touch no repository, begun when there is something to do.
+async def errand(
+    name: str,
+    call: Callable[[Callable[[], bool], Callable[[A], None]], T],
+    listener: Callable[[A], object] | None = None,
+    threads: Executor | None = None,
+) -> T:
+    """Make a long *call* in a thread of its own, or in one of *threads*; return or raise what it does.
 
-    *lent* is given to every call, from several threads at once.
+    The call is given two functions: one that says whether it is to stop, which it answers by raising `Stopped`, and
+    one that tells *listener* something on the event loop. Cancelled, the call is told to stop, waited for, and the
+    cancellation raised then. What the listener raises stops the call, too, and is raised here.
     """
+    loop, stop, thread = asyncio.get_running_loop(), threading.Event(), threads or Thread(name)
+    failures: list[BaseException] = []
 
-    PAUSE = 0.1
-    """Seconds between two tellings."""
+    def hear(news: A) -> None:
+        if listener is not None and not failures:
+            try:
+                listener(news)
+            except BaseException as error:
+                failures.append(error)
+                stop.set()
 
-    def __init__(self, name: str, most: int, lent: H) -> None:
-        self._lent = lent
-        self._threads = ThreadPoolExecutor(most, thread_name_prefix=name)
-
-    async def run(
-        self,
-        function: Callable[[H, Callable[[], bool], Callable[..., None]], T],
-        listener: Callable[..., object] | None = None,
-    ) -> T:
-        """Call *function* with the lent thing, with what says whether it is to stop, and with what tells *listener*.
-
-        The listener is called on the event loop, at most ten times a second, and last with what was told last; what it
-        raises stops the call, and is raised here. Cancelled, the call is told to stop, waited for, and the cancellation
-        raised then.
-        """
-        stop, ears = threading.Event(), _Ears(listener)
-        loop = asyncio.get_running_loop()
-
-        def tell(*news: Any) -> None:
-            if listener is not None and ears.take(news, self.PAUSE):
-                with suppress(RuntimeError):  # the loop was closed under our feet
-                    loop.call_soon_threadsafe(ears.hear, stop)
-
-        def withdraw() -> bool:
-            stop.set()
-            return asked.cancel()
-
-        try:
-            asked = self._threads.submit(lambda: function(self._lent, stop.is_set, tell))
-        except RuntimeError as error:  # the threads have ended
-            raise RepositoryClosed("") from error
-        try:
-            answer = await finished(asyncio.wrap_future(asked), withdraw)
-        except Exception:
-            if ears.failure is not None:
-                raise ears.failure from None
+    try:
+        asked = thread.submit(call, stop.is_set, lambda news: _tell(loop, hear, news))
+    except RuntimeError as error:  # the threads have ended
+        raise RepositoryClosed("") from error
+    future = asyncio.wrap_future(asked)
+    try:
+        await _done(future)
+    except asyncio.CancelledError as error:
+        stop.set()
+        if asked.cancel():
             raise
-        ears.hear(stop)
-        if ears.failure is not None:
-            raise ears.failure
-        return answer
+        cancelled = await _wait_through(future) or error
+        raise cancelled if isinstance(future.exception(), Stopped) else _with_failure(cancelled, future) from None
+    finally:
+        if threads is None:
+            thread.shutdown()  # it has nothing left to do, so the loop does not wait here
+    if failures:
+        raise failures[0]
+    return future.result()
 
-    async def aclose(self) -> None:
-        """End the threads, once all that was asked for is done."""
-        self._threads.shutdown(wait=False)
-        await settled(asyncio.ensure_future(asyncio.to_thread(self._threads.shutdown)))
 
-
-class _Ears:
-    """What a call has told last, on its way to a listener."""
-
-    def __init__(self, listener: Callable[..., object] | None) -> None:
-        self._listener = listener
-        self._news: tuple[Any, ...] | None = None
-        self._due = 0.0
-        self.failure: BaseException | None = None
-
-    def take(self, news: tuple[Any, ...], pause: float) -> bool:
-        """Take *news*; say whether it is time to be heard."""
-        self._news = news
-        now = time.monotonic()
-        if now < self._due:
-            return False
-        self._due = now + pause
-        return True
-
-    def hear(self, stop: threading.Event) -> None:
-        """Let the listener hear what is new."""
-        news, self._news = self._news, None
-        if self._listener is None or news is None or self.failure is not None:
-            return
-        try:
-            self._listener(*news)
-        except BaseException as error:  # it is raised to whoever asked
-            self.failure = error
-            stop.set()
+def _tell(loop: asyncio.AbstractEventLoop, hear: Callable[[A], None], news: A) -> None:
+    with suppress(RuntimeError):  # the loop was closed under our feet
+        loop.call_soon_threadsafe(hear, news)
 
 
 async def attended(program: Program) -> Ended:

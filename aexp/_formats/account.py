@@ -5,10 +5,11 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
+from .._data import Artifact
 from .._layout import experiment_ref
 from .._lifecycle import Status
-from .._values import Artifact, Code, Failure, Skipped
-from .dvcfile import artifact_from_json, artifact_to_json, with_artifact
+from .._values import Code, Failure, Skipped
+from .artifacts import artifact_from_json, artifact_to_json, with_artifact
 from .gitobjects import Signature
 from .journal import Kind
 from .params import from_json, merge, to_json
@@ -207,6 +208,13 @@ class Intent:
     """The content of experiment.json."""
     ignored: tuple[str, ...] = ()
     """The paths of artifacts that Git ignores without a line of ours."""
+    skeleton: bool = False
+    """Whether the commit holds what `dvc init` makes, if the code does not."""
+
+
+def artifacts_of(intent: Intent) -> tuple[Sequence[Mapping[str, Any]], tuple[str, ...]]:
+    """Return the artifacts of a commit, as JSON holds them, and the paths of those that Git ignores already."""
+    return intent.experiment.get("artifacts", ()), intent.ignored
 
 
 def intent_to_json(intent: Intent) -> list[Any]:
@@ -224,6 +232,7 @@ def intent_to_json(intent: Intent) -> list[Any]:
         "params": intent.params,
         "experiment": intent.experiment,
         "ignored": intent.ignored,
+        "skeleton": intent.skeleton,
     }
     return [intent.number, fixed]
 

@@ -1,7 +1,7 @@
 """An experiment as a commit: its message, the files of its folder, and the record read back from them."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
@@ -10,14 +10,15 @@ from typing import Any, Final
 import orjson
 from attrs import evolve, field, frozen
 
-from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, parse_experiment_ref, split_experiment_ref
+from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, SKELETON, parse_experiment_ref, split_experiment_ref
 from .._lifecycle import Status
 from .._names import metric_file
 from .._values import Record, unpacked_later
 from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
-from .dvcfile import artifact_from_json, artifact_to_json, dvc_file, section, with_line
-from .gitobjects import Commit, Signature, trailers
+from .artifacts import artifact_from_json, artifact_to_json, section
+from .gitobjects import Commit, Kind, Signature, object_id, trailers
 from .params import dump_params, from_json, merge, to_json
+from .pipeline import Data
 from .plain import DEPTH, NODES
 from .series import Number, Points, flat, nested, tsv
 
@@ -29,6 +30,8 @@ _STATUS: Final = {status.value: status for status in Status}
 MARK: Final = b'"$'
 """What JSON holds in which `from_json` has something to do."""
 
+
+_CARRIED: Final = {path: object_id(Kind.BLOB, text.encode()) for path, text in SKELETON}
 
 Files = Mapping[str, Mapping[str, Any]]
 """What parameter or metric files hold, by their path."""
@@ -43,6 +46,14 @@ class Others:
     damaged: str | None = None
     needs: bytes = b""
     """The ids of the objects that this was read from, one behind the other."""
+    whole: bool = True
+    """False when something was missing that may come: content that DVC keeps, and that is not in its cache."""
+    data: Sequence[Data] = ()
+    """What the tree's stages depend on and make, and what its `.dvc` files track, when that was asked for."""
+    places: tuple[int, int] = (0, 0)
+    """Where DVC has aexp's own files among the parameter and the metric files."""
+    exact: bool = False
+    """Whether `dvc exp show` reads this tree as we do, as far as we can tell."""
 
     def unpack(self, name: str, packed: bytes) -> Mapping[str, Any]:
         """Return the field *name* of a record that left its own part *packed*: params, metrics, or one of them by file."""
@@ -78,7 +89,15 @@ def moment(seconds: float) -> datetime:
 
 
 def intend(
-    account: Account, author: Author, *, now: float, folder: str, params: str, final: bool, expected: str | None
+    account: Account,
+    author: Author,
+    *,
+    now: float,
+    folder: str,
+    params: str,
+    final: bool,
+    expected: str | None,
+    skeleton: bool = False,
 ) -> Intent:
     """Fix every input of the next commit of *account*, made at *now* (seconds since 1970)."""
     by, through = author.signatures(max(0, int(now)))
@@ -99,6 +118,7 @@ def intend(
         params=params,
         experiment=_experiment(account, status),
         ignored=account.ignored,
+        skeleton=skeleton,
     )
 
 
@@ -161,22 +181,6 @@ def folder_files(
         yield f"{SERIES}/{metric_file(name)}", list(tsv(name, points))
 
 
-def artifact_files(intent: Intent, read: Callable[[str], bytes]) -> dict[str, bytes | None]:
-    """Return by path what the commit gets for its artifacts, as `dvc add` writes it; None: what stands there goes.
-
-    *read* returns the content that a file has in the commit so far; empty for none.
-    """
-    found: dict[str, bytes | None] = {}
-    for artifact in map(artifact_from_json, intent.experiment.get("artifacts", ())):
-        folder, slash, name = artifact.path.rpartition("/")
-        found[artifact.path] = None
-        found[f"{artifact.path}.dvc"] = dvc_file(artifact)
-        if artifact.path not in intent.ignored:
-            place = f"{folder}{slash}.gitignore"
-            found[place] = with_line(found.get(place) or read(place), name)
-    return found
-
-
 def _json(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
@@ -193,6 +197,11 @@ def pipeline(series: bool, artifacts: bytes = b"[]", folder: str = "") -> bytes:
     if artifacts != b"[]":
         sections["artifacts"] = section(orjson.loads(artifacts), folder)
     return dump_params(sections)
+
+
+def is_carried(path: str, id: bytes) -> bool:
+    """Say whether the blob *id* at *path* is what commits carry for DVC (decision 0020), and nobody's change."""
+    return _CARRIED.get(path) == id
 
 
 def commit_id(message: str) -> str | None:

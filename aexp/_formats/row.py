@@ -13,7 +13,7 @@ from .._layout import split_experiment_ref
 from .._lifecycle import Status
 from .._values import Code, Record, packed, unpacked_later
 from .account import code_from_json, code_to_json, failure_from_json, failure_to_json
-from .dvcfile import artifact_from_json, artifact_to_json
+from .artifacts import artifact_from_json, artifact_to_json
 from .experiment import Others
 from .params import from_json, to_json
 
@@ -58,6 +58,8 @@ class Found:
     """The ids of the commit and of all that was read of it, one behind the other."""
     others: Others = field(factory=Others)
     """What it shares with its like: parameters and metrics that are not the experiment's own."""
+    whole: bool = True
+    """False when it may read otherwise another time, though the commit is the same: it is no row then."""
 
 
 class Packer:
