@@ -2,12 +2,14 @@
 
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from attrs import frozen
 
+from ._beneath import Beneath
 from ._datacache import DataCache, cache_of, spare_of
+from ._files import read
 from ._formats.gitobjects import EXECUTABLE, FILE, FOLDER, Entry, find_entry
 from ._formats.params import load_params
 from ._git import Handle, read_object, run
@@ -19,6 +21,8 @@ from .errors import GitError, InvalidParams, UnsafePath
 
 OWN: Final = ("dvc.yaml", "dvc.lock", ".dvcignore", ".gitignore", ".gitattributes")
 """Files that Git and DVC read themselves."""
+MOST: Final = 4096
+"""How many answers about paths are remembered."""
 
 
 @frozen(eq=False)
@@ -29,6 +33,8 @@ class Spot:
     path: str
     cache: DataCache
     ignored: bool
+    left_out: frozenset[str] = frozenset()
+    """Files in it, by their paths in the work tree, that a `.dvcignore` names."""
 
 
 def locate(store: Store, code: Code, baseline: str, path: StrPath, home: Mapping[str, str]) -> Spot:
@@ -44,8 +50,46 @@ def locate(store: Store, code: Code, baseline: str, path: StrPath, home: Mapping
     parts = place.split("/")
     if ".dvc" in parts or parts[-1].endswith(".dvc") or parts[-1] in OWN:
         raise UnsafePath(place, "Git or DVC keeps its own files under this name")
-    _check_untracked(store, code, baseline, place)
-    return Spot(top, place, keeping_place(store.handle, place, home), _is_ignored(store, code.tree, place))
+    with Beneath(top) as ground:
+        blocker = ground.blocker(place)
+    if blocker is not None:
+        raise UnsafePath(place, f"{blocker} is no folder of the work tree; links are not followed")
+    key = (code.tree, code.mode, baseline, place, *_ignoring(store.handle, top, place))
+    ignored = store.spots.get(key)
+    if ignored is None:  # a thousand experiments of the same code ask once
+        _check_untracked(store, code, baseline, place)
+        ignored = _is_ignored(store, code.tree, place)
+        if len(store.spots) >= MOST:
+            store.spots.clear()
+        store.spots[key] = ignored
+    left_out = _left_out(store.handle, top, place)
+    if place in left_out:
+        raise UnsafePath(place, "a .dvcignore names it, so DVC would not see it")
+    return Spot(top, place, keeping_place(store.handle, place, home), ignored, left_out)
+
+
+def _left_out(handle: Handle, top: str, place: str) -> frozenset[str]:
+    """Return the files at or below *place* that a `.dvcignore` above them names; its patterns are those of Git."""
+    for folder in ("", *(place[:end] for end, letter in enumerate(place) if letter == "/")):
+        path = os.path.join(top, folder, ".dvcignore")
+        lines = read(path).splitlines() if os.path.isfile(path) and not os.path.islink(path) else ()
+        if any(line.strip() and not line.startswith(b"#") for line in lines):  # `dvc init` writes one of comments
+            listing = ("ls-files", "--others", "--ignored", "-z", "--exclude-per-directory=.dvcignore")
+            said = run(handle, *listing, "--", f":(top,literal){place}", folder=top)
+            return frozenset(os.fsdecode(said).split("\0")) - {""}
+    return frozenset()
+
+
+def _ignoring(handle: Handle, top: str, place: str) -> Iterator[tuple[int, int, int] | None]:
+    """Yield what the disk says of each file that may say what Git ignores."""
+    folders = [place[:end] for end, letter in enumerate(place) if letter == "/"]
+    for path in (f"{handle.common}/info/exclude", *(os.path.join(top, each, ".gitignore") for each in ("", *folders))):
+        try:
+            found = os.lstat(path)
+        except OSError:
+            yield None
+        else:
+            yield found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _inside(top: str, path: StrPath) -> str:

@@ -164,8 +164,9 @@ def _sweep(path: str) -> None:
                 shutil.rmtree(path, ignore_errors=True)
         return
     held = lock(os.path.join(path, "lock"))
-    if held is not None:
+    if held is not None or not os.path.exists(os.path.join(path, "lock")):
         shutil.rmtree(path, ignore_errors=True)
+    if held is not None:
         os.close(held)
 
 

@@ -55,7 +55,7 @@ class Deposit(Description):
         chosen = None if name is None else check_artifact_name(name)
         spot = await desk.worker.run(_artifacts.locate, account.code, account.baseline, path, dict(os.environ))
         self._check_place(spot.path, chosen)
-        keep = partial(desk.keeper.keep, spot.top, spot.path, spot.cache)
+        keep = partial(desk.keeper.keep, spot.top, spot.path, spot.cache, spot.left_out)
         found = await errand("aexp-data", keep, progress, desk.hands)
         return await self._in_turn(self._note(spot, chosen, told, found))
 

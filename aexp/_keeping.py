@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Final
@@ -21,6 +21,7 @@ from ._children import Stopped
 from ._datacache import DataCache, clone, made
 from ._files import Breath, sync, sync_disk, sync_folder, translating, write_all
 from ._formats.dvcfile import manifest
+from ._names import work_tree_fault
 from ._values import TransferProgress
 from .errors import DataMissing, UnsafePath
 
@@ -28,6 +29,8 @@ BATCH: Final = 1_000
 """How many objects are synced together."""
 TRIES: Final = 3
 """How often a file is read that changes meanwhile."""
+SKIPPED: Final = (".git", ".hg", ".dvc")
+"""Folders that are no part of the data, as in DVC (`dvc/ignore.py`)."""
 KNOWN: Final = 2**17
 """How many files are remembered by what the disk says of them; 25 MB at most."""
 FRESH: Final = 50_000_000
@@ -59,8 +62,16 @@ class Keeper:
     _known: dict[bytes, bytes] = field(factory=dict)
     """By path, size, times and inode: the MD5."""
 
-    def keep(self, top: str, path: str, cache: DataCache, stopped: Callable[[], bool], tell: Tell) -> Kept:
-        """Bring the file or folder *path* of the work tree at *top* into *cache*; durable on return.
+    def keep(
+        self,
+        top: str,
+        path: str,
+        cache: DataCache,
+        left_out: Collection[str],
+        stopped: Callable[[], bool],
+        tell: Tell,
+    ) -> Kept:
+        """Bring the file or folder *path* of the work tree at *top*, but for *left_out*, into *cache*; durable on return.
 
         Raises `DataMissing` when nothing is there or it does not stop changing, and `UnsafePath` for a link or what is no
         file, also inside. *stopped* ends it with `Stopped`; nothing half is left.
@@ -78,7 +89,7 @@ class Keeper:
                     md5, size, executable = work.all([path])[0]
                     work.finish()
                     return Kept(md5, size, None, executable)
-                return work.folder(ground, path)
+                return work.folder(ground, path, left_out)
 
 
 @define(eq=False)
@@ -103,9 +114,10 @@ class _Work:
     _guard: threading.Lock = field(factory=threading.Lock)
     _due: float = 0.0
 
-    def folder(self, ground: Beneath, path: str) -> Kept:
-        """Keep the folder *path*: its files, and then the manifest that names them."""
-        paths = [f"{path}/{each}" for each in sorted(below(ground, path, self.stopped))]
+    def folder(self, ground: Beneath, path: str, left_out: Collection[str]) -> Kept:
+        """Keep the folder *path*, but for *left_out*: its files, and then the manifest that names them."""
+        each_path = (f"{path}/{each}" for each in sorted(below(ground, path, self.stopped)))
+        paths = [each for each in each_path if each not in left_out]
         self.of_files = len(paths)
         found: dict[str, str] = {}
         size = 0
@@ -300,12 +312,28 @@ def below(ground: Beneath, path: str, stopped: Callable[[], bool]) -> Iterator[s
             for entry in entries:
                 breath()
                 place = f"{inside}{entry.name}"
+                fault = _fault(entry.name)
+                if fault is not None:
+                    raise UnsafePath(f"{path}/{place}", fault)
+                if entry.name in SKIPPED and entry.is_dir(follow_symlinks=False):
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{place}/")
                 elif entry.is_file(follow_symlinks=False):
                     yield place
                 else:
                     raise _unfit(f"{path}/{place}", "link" if entry.is_symlink() else "other")
+
+
+def _fault(name: str) -> str | None:
+    """Say why no manifest may name a file so; None when it may, and for the folders that are left out."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is no UTF-8, which no manifest of DVC can hold"
+    if name == ".dvcignore":
+        return "DVC takes no folder that holds a .dvcignore; move it above"
+    return None if name in SKIPPED else work_tree_fault(name)
 
 
 def _opened(ground: Beneath, path: str) -> int:

@@ -80,6 +80,8 @@ class Store:
     author: Author
     settings: Settings
     session: _sessions.Session | None = None
+    spots: dict[tuple[Any, ...], bool] = field(factory=dict)
+    """What `_artifacts` has found out about paths."""
     _trees: "OrderedDict[bytes, dict[bytes, Entry]]" = field(factory=OrderedDict)
     _watch: Watch = field(factory=Watch)
     _captured: dict[tuple[str, CodeMode], Code] = field(factory=dict)

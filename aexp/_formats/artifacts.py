@@ -92,7 +92,9 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 
 
 def artifact_from_json(value: Mapping[str, Any]) -> Artifact:
-    """Undo `artifact_to_json`; raise `ValueError`, or `KeyError`, for what is no artifact."""
+    """Undo `artifact_to_json`; raise `ValueError` for what is no artifact."""
+    if not isinstance(value, dict) or value.keys() != _TYPES.keys():
+        raise ValueError("an artifact that is none")
     for key, types in _TYPES.items():
         if type(value[key]) not in types:
             raise ValueError(f"an artifact whose {key} is {type(value[key]).__name__}")
