@@ -17,7 +17,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from ._beneath import SLICE, digest
-from ._files import Breath, lock, make_folders, write_all
+from ._files import Breath, lock, make_folders, read, write_all
 from ._formats.dvcfile import MD5, manifest_fault, parse_manifest
 from ._layout import ROOT
 from .errors import UnsafePath
@@ -107,6 +107,11 @@ class DataCache:
                     return path
         return None
 
+    def trusts(self, md5: str) -> bool:
+        """Say whether the object is there, and nobody may write to it; what it holds is looked at when it is used."""
+        path = self.path(md5)
+        return path is not None and not os.stat(path).st_mode & 0o222
+
     def holds(self, md5: str) -> bool:
         """Say whether the object is there, and what it should be."""
         path = self.path(md5)
@@ -122,16 +127,7 @@ class DataCache:
         """
         if not md5.endswith(".dir") or not self.holds(md5):
             return None
-        with open(self.path(md5) or "", "rb") as file:
-            content = file.read()
-        files = parse_manifest(content, md5)
-        breath = Breath()
-        for path, each in files.items() if files is not None else ():
-            breath()
-            fault = manifest_fault(path, each)
-            if fault is not None:
-                raise UnsafePath(str(path), f"{fault}, in the manifest {md5} of DVC")
-        return files
+        return read_manifest(self.path(md5) or "", md5)
 
     def copy_out(self, md5: str, target: str, *, executable: bool) -> bool:
         """Make the new file *target* hold the object, sharing its blocks where the disk can; False if it is missing or damaged."""
@@ -155,6 +151,21 @@ class DataCache:
         if not sound:
             os.unlink(target)
         return sound
+
+
+def read_manifest(path: str, md5: str) -> dict[str, str] | None:
+    """Return the MD5 of each file of a folder from the manifest *md5*, which lies at *path*; None when it is none.
+
+    Raises `UnsafePath` for a path that leaves the folder.
+    """
+    files = parse_manifest(read(path), md5)
+    breath = Breath()
+    for each, id in files.items() if files is not None else ():
+        breath()
+        fault = manifest_fault(each, id)
+        if fault is not None:
+            raise UnsafePath(str(each), f"{fault}, in the manifest {md5} of DVC")
+    return files
 
 
 def _sweep(path: str) -> None:

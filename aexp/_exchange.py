@@ -8,6 +8,7 @@ from typing import TypeVar
 from . import _lines, _transfers
 from ._access import Access
 from ._children import Limits
+from ._freight import Freight
 from ._lines import Line
 from ._values import Progress, RemoteExperiment, StrPath, Transfer, TransferProgress
 from ._workers import errand
@@ -34,11 +35,15 @@ class Exchange(Access):
         """Push the experiments *names* (names, full refs or revs), or every experiment of HEAD; return what became of each.
 
         All go in one connection. Where the remote has another experiment of that name, it stays unless *force*, and
-        `Diverged` is raised after all others were pushed. *data* is for DVC-tracked data, which does not travel yet:
-        `Transfer.data` says so. *progress* is called on the event loop. Raises `ExperimentNotFound`, `AmbiguousName`, and
+        `Diverged` is raised after all others were pushed. With *data*, what the experiments reference of data (artifacts,
+        and all else that DVC tracks) goes before them to the remote for data that DVC's configuration names
+        (`core.remote`), if there is one; `Transfer.data` says so. *progress* is called on the event loop. Raises
+        `DataMissing` when data is neither here nor there, and nothing was pushed then; `ExperimentNotFound`, `AmbiguousName`, and
         `NoBaseline` without names where HEAD has no commit.
         """
-        return await self._speak(remote, partial(_transfers.push, names=names, force=force), progress)
+        return await self._speak(
+            remote, partial(_transfers.push, names=names, force=force, freight=_freight(data)), progress
+        )
 
     async def pull(
         self,
@@ -52,9 +57,11 @@ class Exchange(Access):
 
         All come in one connection, are checked whole, and are seen only then. An experiment of the same name that
         stands here stays unless *force* (which puts it into the trash), and `Diverged` is raised after all others were
-        pulled. *data* and *progress* are as in `push`. Raises `ExperimentNotFound`, `AmbiguousName`.
+        pulled. With *data*, what they reference comes into the cache before they are seen. *progress* is as in `push`. Raises
+        `DataMissing` when the remote for data does not have it, or sends something else; `ExperimentNotFound`, `AmbiguousName`.
         """
-        pull = partial(_transfers.pull, names=names, force=force, limit=self._settings.pull_limit)
+        limit = self._settings.pull_limit
+        pull = partial(_transfers.pull, names=names, force=force, limit=limit, freight=_freight(data))
         return await self._speak(remote, pull, progress)
 
     async def remote_experiments(self, remote: StrPath = "origin") -> list[RemoteExperiment]:
@@ -73,3 +80,7 @@ class Exchange(Access):
             return call(_lines.open_line(path, place, limits, variables, stopped, tell))
 
         return await errand("aexp-remote", speak, progress)
+
+
+def _freight(data: bool) -> Freight | None:
+    return Freight(dict(os.environ)) if data else None

@@ -348,8 +348,8 @@ class Interrupted:
 Outcome = Literal["new", "updated", "up to date", "forced", "diverged", "refused"]
 """How the transfer of an experiment ended; see `Transfer`."""
 
-DataState = Literal["none", "not transferred"]
-"""What became of the data that an experiment's commit references (its DVC-tracked files)."""
+DataState = Literal["none", "transferred", "not transferred"]
+"""What became of the data that an experiment's commit references (its artifacts and other files that DVC tracks)."""
 
 
 @frozen(kw_only=True)
@@ -368,7 +368,7 @@ class Transfer:
     found: str | None = None
     reason: str = ""
     data: DataState = "none"
-    """`not transferred` when the commit references DVC-tracked data: it does not travel yet, `dvc exp push` moves it."""
+    """`not transferred` with data=False, and where DVC's configuration names no remote for data (`core.remote`)."""
 
 
 @frozen(kw_only=True)

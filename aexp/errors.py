@@ -363,20 +363,21 @@ _REMEDIES: dict[str, str] = {
 
 
 class RemoteError(AexpError, OSError):
-    """The Git remote `remote` cannot be used, or refuses.
+    """The remote `remote`, of Git or for data, cannot be used, or refuses.
 
     `kind` says what is wrong: `unknown` (nothing is there), `unsafe` (it is no remote that may be used),
     `authentication`, `unreachable`, `timeout`, `refused` (by the remote's hooks or rules), `hostile` (it sent what no
-    repository may hold), `failed` (none of these). `detail` is what Git said, without credentials. `transfers` holds a
-    `Transfer` for each experiment when the remote refused some of them.
+    repository may hold), `failed` (none of these). `detail` is what Git said. `transfers` are those it refused some of.
     """
 
-    def __init__(self, remote: str, kind: RemoteFault, detail: str, transfers: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, remote: str, kind: RemoteFault, detail: str, transfers: Sequence[Any] = (), remedy: str = ""
+    ) -> None:
         self.remote = remote
         self.kind = kind
         self.detail = detail
         self.transfers: tuple[Any, ...] = tuple(transfers)
-        super().__init__(f"the remote {remote!r}: {detail}; {_REMEDIES[kind]}")
+        super().__init__(f"the remote {remote!r}: {detail}; {remedy or _REMEDIES[kind]}")
 
 
 class Diverged(AexpError, RuntimeError):
