@@ -123,14 +123,9 @@ class Bucket:
 
     def close(self) -> None:
         """Close the session, in the thread that owns it."""
-        creator, system = getattr(self.system, "_s3creator", None), self.system
-        if creator is not None:
-            from fsspec.asyn import sync as wait  # noqa: PLC0415
-
-            async def close() -> None:
-                await creator.__aexit__(None, None, None)
-
-            wait(system.loop, close)
+        client = getattr(self.system, "_s3", None)
+        if client is not None:
+            self.system.close_session(self.system.loop, client)
 
 
 # ---- which one ----

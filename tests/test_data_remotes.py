@@ -343,12 +343,16 @@ def dvc(cwd: Path, *arguments: str) -> str:
 @pytest.mark.compat
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["folder", "s3"])
-async def test_dvc_on_the_other_side(kind: str, two: Two, request: pytest.FixtureRequest) -> None:
+async def test_dvc_on_the_other_side(kind: str, two: Two, git: Git, request: pytest.FixtureRequest) -> None:
     """`dvc pull` gets what aexp pushed, and aexp pulls what `dvc exp push` sent."""
     if kind == "s3":
         address = request.getfixturevalue("server")
         for path in (two.one, two.two):
             configure(path, f"s3://bucket/{os.path.basename(two.one.parent)}", address)
+    else:  # DVC 3.67 resolves a relative url of another commit's configuration from the root of the disk
+        for path in (two.one, two.two):
+            configure(path, str(two.store))
+        git("commit", "--quiet", "--all", "--message=store", cwd=two.one)
     await save(two.one)
     await push(two.one)
     dvc(two.two, "exp", "pull", "origin", "it")
