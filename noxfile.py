@@ -37,7 +37,7 @@ def house(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Strict types inside, complete types at the door."""
     session.install("-e", ".[types,tests]")
-    session.run("mypy", "aexp", "tests")
+    session.run("mypy", "aexp", "aexp_command.py", "tests")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "aexp")
 
 
@@ -64,9 +64,9 @@ def compat(session: nox.Session) -> None:
 @nox.session
 def remotes(session: nox.Session) -> None:
     """Push and pull over every kind of Git server, with hostile ones, and over lines that are cut."""
-    session.install("-e", ".[tests]")
+    session.install("-e", ".[tests,compat]")
     session.run("sh", "tests/remotes/packages.sh", external=True)
-    session.run("pytest", *(session.posargs or ("-n", "2", "-m", "remotes", "tests/remotes")))
+    session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "worksteal", "tests/remotes")))
 
 
 @nox.session(python=PYTHONS, default=False)
@@ -85,5 +85,5 @@ def demo(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """What a call costs, as a ratio to the least it could cost on this machine."""
-    session.install("-e", ".[bench]")
+    session.install("-e", ".[bench,cli]")
     session.run("python", "bench/ratios.py", *session.posargs)

@@ -6,21 +6,13 @@ async with aexp.Repository(".") as repository:
     print(experiment.record.rev)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from . import errors as errors
-from ._applied import Applied as Applied
-from ._applied import Undone as Undone
 from ._beginning import init as init
-from ._comparison import Change as Change
-from ._comparison import Comparison as Comparison
-from ._comparison import FileChange as FileChange
-from ._comparison import Side as Side
 from ._data import Artifact as Artifact
-from ._events import Event as Event
-from ._events import EventKind as EventKind
-from ._events import Running as Running
 from ._experiment import Experiment as Experiment
-from ._findings import Finding as Finding
-from ._findings import Maintenance as Maintenance
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
@@ -70,6 +62,22 @@ from .errors import TooManyOpenFiles as TooManyOpenFiles
 from .errors import UnsafePath as UnsafePath
 from .errors import UnsupportedRepository as UnsupportedRepository
 
+if TYPE_CHECKING:
+    from ._applied import Applied as Applied
+    from ._applied import Undone as Undone
+    from ._comparison import Change as Change
+    from ._comparison import Comparison as Comparison
+    from ._comparison import FileChange as FileChange
+    from ._comparison import Side as Side
+    from ._events import Event as Event
+    from ._events import EventKind as EventKind
+    from ._events import Running as Running
+    from ._findings import Finding as Finding
+    from ._findings import Maintenance as Maintenance
+    from ._lineage import Baseline as Baseline
+    from ._lineage import Checkpoint as Checkpoint
+    from ._lineage import Reference as Reference
+
 __version__ = "0.1.0.dev0"
 
 __all__ = [
@@ -78,8 +86,10 @@ __all__ = [
     "Applied",
     "ApplyPending",
     "Artifact",
+    "Baseline",
     "BranchExists",
     "Change",
+    "Checkpoint",
     "Code",
     "CommandFailed",
     "Comparison",
@@ -116,6 +126,7 @@ __all__ = [
     "ReadOnlyRepository",
     "Record",
     "Records",
+    "Reference",
     "RemoteError",
     "RemoteExperiment",
     "Repository",
@@ -138,3 +149,33 @@ __all__ = [
     "errors",
     "init",
 ]
+
+_LATE: Final = {
+    "Applied": "_applied",
+    "Baseline": "_lineage",
+    "Change": "_comparison",
+    "Checkpoint": "_lineage",
+    "Comparison": "_comparison",
+    "Event": "_events",
+    "EventKind": "_events",
+    "FileChange": "_comparison",
+    "Finding": "_findings",
+    "Maintenance": "_findings",
+    "Reference": "_lineage",
+    "Running": "_events",
+    "Side": "_comparison",
+    "Undone": "_applied",
+}
+"""Values that few programs name, and the rooms that they come from: imported when they are asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return a value that is imported when it is asked for."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LATE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """Return all that `aexp` shows."""
+    return list(__all__)

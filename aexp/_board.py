@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 from attrs import define, field, frozen
 
-from . import _git, _sessions
+from . import _dvc, _git, _sessions
 from ._files import Breath, make_folders
 from ._formats.experiment import pipeline, summary_tree
 from ._formats.series import Number
@@ -31,8 +31,6 @@ SETTLE: Final = 1.0
 repository in less, and passes over all that are marked."""
 IDLE: Final = 60.0
 """Seconds after which a place that nobody uses is taken away."""
-MOST: Final = 64
-"""How many experiments a session shows unless it is asked for all: `dvc exp show` takes some 30 ms for each."""
 _RUNNING: Final = 2
 _FINISHED: Final = 6
 """`dvc.repo.experiments.executor.base.TaskStatus`."""
@@ -51,7 +49,7 @@ class Row:
     step: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Place:
     """A place on the board, and the experiment it shows."""
 
@@ -61,7 +59,7 @@ class _Place:
     """When it became free, by the monotonic clock."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Board:
     """The places of one session below the DVC repository at *root*."""
 
@@ -215,20 +213,6 @@ def place_id(session: str, number: int) -> str:
     return hashlib.sha1(f"aexp {session} {number}".encode(), usedforsecurity=False).hexdigest()
 
 
-def find_root(path: str, worktree: str | None) -> str | None:
-    """Return the DVC repository that *path* lies in, at the top of *worktree* at most; None without one."""
-    if worktree is None:
-        return None
-    place = os.path.realpath(path)
-    if os.path.commonpath([place, worktree]) != worktree:
-        place = worktree
-    while not os.path.isfile(os.path.join(place, DVC, ".gitignore")):  # without it our files would show up in Git
-        if place == worktree:
-            return None
-        place = os.path.dirname(place)
-    return place
-
-
 def check_plain(root: str) -> None:
     """Raise `NotADirectoryError` when a symbolic link leads out of where the board stands."""
     for path in (RUNS, OURS):
@@ -242,7 +226,7 @@ def sweep(handle: _git.Handle, path: str) -> str | None:
 
     The names in `OURS` say what is whose.
     """
-    root = find_root(path, handle.worktree)
+    root = _dvc.find_root(path, handle.worktree)
     if root is not None:
         with suppress(OSError):  # somebody else does it, too, or nothing can be written
             _sweep(root, handle.common)

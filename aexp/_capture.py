@@ -49,7 +49,7 @@ def baseline_of(handle: Handle, spec: str) -> tuple[str, str]:
         time.sleep(0.01)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Snapshot:
     """What to lay over HEAD's tree: edits by path, the blobs they need, and what was left out."""
 
@@ -65,7 +65,7 @@ class Snapshot:
             shutil.rmtree(self.quarantine, ignore_errors=True)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Watch:
     """Knows whether the tracked files may have changed since they were last captured."""
 

@@ -30,10 +30,6 @@ WORDS: Final = 1 << 16
 Child = subprocess.Popen[bytes]
 
 
-class Stopped(Exception):
-    """A long call was told to stop, and has; it left nothing half done."""
-
-
 Ending = Literal["exit", "stopped", "silent", "flood"]
 
 
@@ -159,7 +155,7 @@ def _never() -> bool:
     return False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Conversation:
     """One child, while it works."""
 

@@ -3,22 +3,25 @@
 import os
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import _artifacts
-from ._artifacts import Spot
 from ._data import Artifact
 from ._description import Description
+from ._desk import Desk
 from ._formats.account import Account, kept
 from ._formats.artifacts import artifact_to_json, default_name
 from ._formats.journal import Kind
 from ._formats.plain import plain
-from ._keeping import Kept
 from ._lifecycle import Action, after
 from ._names import check_artifact_name, check_message
+from ._store import Store
 from ._values import Progress, StrPath
 from ._workers import errand
 from .errors import InvalidName, UnsafePath
+
+if TYPE_CHECKING:
+    from ._artifacts import Spot
+    from ._keeping import Keeper, Kept
 
 
 class Deposit(Description):
@@ -53,13 +56,13 @@ class Deposit(Description):
         account, desk = self._here()
         told = _told(type, desc, labels, meta)
         chosen = None if name is None else check_artifact_name(name)
-        spot = await desk.worker.run(_artifacts.locate, account.code, account.baseline, path, dict(os.environ))
+        spot = await desk.worker.run(_locate, account.code, account.baseline, path, dict(os.environ))
         self._check_place(spot.path, chosen)
-        keep = partial(desk.keeper.keep, spot.top, spot.path, spot.cache, spot.left_out)
+        keep = partial(_keeper(desk).keep, spot.top, spot.path, spot.cache, spot.left_out)
         found = await errand("aexp-data", keep, progress, desk.hands)
         return await self._in_turn(self._note(spot, chosen, told, found))
 
-    async def _note(self, spot: Spot, name: str | None, told: Mapping[str, Any], found: Kept) -> Artifact:
+    async def _note(self, spot: "Spot", name: str | None, told: Mapping[str, Any], found: "Kept") -> Artifact:
         after(self._state, Action.LOG)
         self._check_place(spot.path, name)
         account, _ = self._here()
@@ -86,6 +89,20 @@ class Deposit(Description):
         for each in others:
             if each.name == name:
                 raise InvalidName("an artifact", name, f"the artifact at {each.path} is called so; choose another name")
+
+
+def _locate(store: Store, *asked: Any) -> "Spot":
+    from ._artifacts import locate
+
+    return locate(store, *asked)
+
+
+def _keeper(desk: Desk) -> "Keeper":
+    if desk.keeper is None:
+        from ._keeping import Keeper
+
+        desk.keeper = Keeper()
+    return desk.keeper
 
 
 def _named(account: Account, path: str, name: str | None) -> str:

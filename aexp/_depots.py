@@ -194,7 +194,7 @@ def opened(wanted: Wanted, limits: Limits) -> Iterator[Depot]:
 
 def _s3(wanted: Wanted, limits: Limits) -> Bucket:
     try:
-        import s3fs  # noqa: PLC0415  # an extra
+        import s3fs  # an extra
     except ImportError as error:
         raise MissingExtra("remote", "s3fs") from error
     told = wanted.options

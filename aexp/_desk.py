@@ -10,15 +10,10 @@ from attrs import define, evolve, field, frozen
 from ._formats.account import Account
 from ._formats.files import Files
 from ._formats.journal import Extents, Kind
-from ._formats.overrides import Override, parse_override
 from ._formats.params import decoded, dump_params, merge
 from ._formats.plain import plain
 from ._journal import Journal
-from ._keeping import Keeper
 from ._names import check_file_path
-from ._parameters import with_overrides, with_values
-from ._preview import Preview
-from ._programs import Ended, Program
 from ._saver import Saver
 from ._sessions import read_extents
 from ._store import Start, Started, Store
@@ -28,9 +23,13 @@ from ._workers import Gatherer, Worker
 
 if TYPE_CHECKING:
     from ._experiment import Experiment
+    from ._formats.overrides import Override
+    from ._keeping import Keeper
+    from ._preview import Preview
+    from ._programs import Ended, Program
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Desk:
     """What the experiments of one open repository share."""
 
@@ -42,10 +41,11 @@ class Desk:
     start: Gatherer[Start, Started]
     hands: Executor
     """The threads that bring data into its store."""
-    keeper: Keeper
+    keeper: "Keeper | None"
+    """What it is that they use, once there is data."""
     origin: Mapping[str, Any]
     entropy: Callable[[int], bytes]
-    preview: Worker[Preview] | None = None
+    preview: "Worker[Preview] | None" = None
     """Where there is a DVC repository: what writes ahead for its table."""
     within: Within | None = None
     """The run of DVC that the experiments are part of."""
@@ -73,7 +73,7 @@ class Desk:
         return self._numbers
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Options:
     """What `Repository.experiment` was asked for."""
 
@@ -86,7 +86,7 @@ class Options:
     on_error: OnError
     force: bool
     outs: tuple[str, ...] = ()
-    overrides: tuple[Override, ...] = ()
+    overrides: "tuple[Override, ...]" = ()
 
 
 def options_of(account: Account) -> Options:
@@ -113,10 +113,14 @@ def parameters(params: object, more: Mapping[str, Any]) -> dict[str, Any]:
     return merge({} if params is None else plain(params), plain(more))
 
 
-def parsed(overrides: Sequence[str], folder: str) -> tuple[Override, ...]:
+def parsed(overrides: Sequence[str], folder: str) -> "tuple[Override, ...]":
     """Return *overrides*, each of a file that an experiment may hold; raise `InvalidParams`, `UnsafePath`."""
     if isinstance(overrides, str):
         raise TypeError("overrides are a sequence of texts, not one text")
+    if not overrides:
+        return ()
+    from ._formats.overrides import parse_override
+
     found = map(parse_override, overrides)
     return tuple(evolve(each, file=check_file_path(each.file, folder=folder)) for each in found)
 
@@ -135,12 +139,14 @@ def logged_text(store: Store, number: int, extents: Extents, path: str) -> str:
 def changed_files(
     store: Store,
     tree: str,
-    overrides: Sequence[Override],
+    overrides: "Sequence[Override]",
     file: str,
     values: Mapping[str, Any],
     known: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the texts of parameter files after *values* were merged into *file*, and then *overrides* applied."""
+    from ._parameters import with_overrides, with_values
+
     texts = dict(known)
     if file:
         texts[file] = with_values(store.handle, tree, file, values, texts)

@@ -10,15 +10,17 @@ FOLDER: Final = ".dvc"
 
 
 def find_root(path: str, worktree: str | None) -> str | None:
-    """Return the DVC repository that *path* is in, as DVC looks for it: upward, here at most to the top of *worktree*."""
+    """Return the DVC repository that *path* lies in, at the top of *worktree* at most; None without one."""
     if worktree is None:
         return None
-    folder = os.path.realpath(path)
-    while folder == worktree or folder.startswith(f"{worktree}{os.sep}"):
-        if os.path.isdir(os.path.join(folder, FOLDER)):
-            return folder
-        folder = os.path.dirname(folder)
-    return None
+    place = os.path.realpath(path)
+    if os.path.commonpath([place, worktree]) != worktree:
+        place = worktree
+    while not os.path.isfile(os.path.join(place, FOLDER, ".gitignore")):  # without it our files would show up in Git
+        if place == worktree:
+            return None
+        place = os.path.dirname(place)
+    return place
 
 
 def roots_above(place: str, tops: Iterable[str]) -> Iterator[str]:

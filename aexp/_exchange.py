@@ -1,17 +1,17 @@
 """Exchanging experiments with Git remotes: push, pull, and what a remote has."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from . import _lines, _transfers
 from ._access import Access
-from ._children import Limits
-from ._freight import Freight
-from ._lines import Line
 from ._values import Progress, RemoteExperiment, StrPath, Transfer, TransferProgress
 from ._workers import errand
+
+if TYPE_CHECKING:
+    from ._freight import Freight
+    from ._lines import Line
 
 T = TypeVar("T")
 
@@ -41,9 +41,7 @@ class Exchange(Access):
         `DataMissing` when data is neither here nor there, and nothing was pushed then; `ExperimentNotFound`, `AmbiguousName`, and
         `NoBaseline` without names where HEAD has no commit.
         """
-        return await self._speak(
-            remote, partial(_transfers.push, names=names, force=force, freight=_freight(data)), progress
-        )
+        return await self._speak(remote, partial(_push, names=names, force=force, data=data), progress)
 
     async def pull(
         self,
@@ -60,8 +58,7 @@ class Exchange(Access):
         pulled. With *data*, what they reference comes into the cache before they are seen. *progress* is as in `push`. Raises
         `DataMissing` when the remote for data does not have it, or sends something else; `ExperimentNotFound`, `AmbiguousName`.
         """
-        limit = self._settings.pull_limit
-        pull = partial(_transfers.pull, names=names, force=force, limit=limit, freight=_freight(data))
+        pull = partial(_pull, names=names, force=force, limit=self._settings.pull_limit, data=data)
         return await self._speak(remote, pull, progress)
 
     async def remote_experiments(self, remote: StrPath = "origin") -> list[RemoteExperiment]:
@@ -69,18 +66,42 @@ class Exchange(Access):
 
         DVC's own refs are left out, and so are names that no disk or terminal could hold.
         """
-        return list((await self._speak(remote, _lines.listed)).values())
+        return list((await self._speak(remote, _listed)).values())
 
-    async def _speak(self, remote: StrPath, call: Callable[[Line], T], progress: Progress | None = None) -> T:
+    async def _speak(self, remote: StrPath, call: "Callable[[Line], T]", progress: Progress | None = None) -> T:
         self._usable(self._reader)
         path, place, variables = self._path, os.fspath(remote), dict(os.environ)
-        limits = Limits(self._settings.connect_timeout, self._settings.stall_timeout)
+        settings = self._settings
 
         def speak(stopped: Callable[[], bool], tell: Callable[[TransferProgress], None]) -> T:
+            from . import _lines
+            from ._children import Limits
+
+            limits = Limits(settings.connect_timeout, settings.stall_timeout)
             return call(_lines.open_line(path, place, limits, variables, stopped, tell))
 
         return await errand("aexp-remote", speak, progress)
 
 
-def _freight(data: bool) -> Freight | None:
+def _push(line: "Line", *, names: Sequence[str], force: bool, data: bool) -> list[Transfer]:
+    from . import _transfers
+
+    return _transfers.push(line, names=names, force=force, freight=_freight(data))
+
+
+def _pull(line: "Line", *, names: Sequence[str], force: bool, limit: int, data: bool) -> list[Transfer]:
+    from . import _transfers
+
+    return _transfers.pull(line, names=names, force=force, limit=limit, freight=_freight(data))
+
+
+def _freight(data: bool) -> "Freight | None":
+    from ._freight import Freight
+
     return Freight(dict(os.environ)) if data else None
+
+
+def _listed(line: "Line") -> dict[str, RemoteExperiment]:
+    from . import _lines
+
+    return _lines.listed(line)

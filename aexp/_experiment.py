@@ -9,12 +9,11 @@ from typing import Any, Final, Self, TypeVar
 
 from attrs import evolve
 
-from . import _joining
 from ._desk import Desk, Options
 from ._formats.account import Account, begin, failure_to_json
 from ._formats.batch import Stream
 from ._formats.experiment import part_record
-from ._formats.journal import Kind
+from ._formats.journal import Extents, Kind
 from ._formats.series import Number
 from ._layout import experiment_ref
 from ._lifecycle import Action, State, Status, after, is_ending
@@ -259,7 +258,7 @@ class Experiment(Running):
         account, desk = self._here()
         if self._join is not None:
             await self._journal.flush()
-            step = await desk.worker.run(_joining.highest, account, self._stream.extents.copy())
+            step = await desk.worker.run(_highest, account, self._stream.extents.copy())
             self._record = part_record(evolve(account, step=step), self._summary, desk.settings.folder)
         else:
             self._record = await desk.saver.commit(self._request(account, final=True, force=force))
@@ -336,3 +335,9 @@ class Experiment(Running):
             await self._in_turn(self._save(None, False))
         else:
             await self._in_turn(self._leave(Kind.KEPT if keep == "keep" else Kind.DISCARDED))
+
+
+def _highest(store: Store, account: Account, extents: Extents) -> int:
+    from . import _joining
+
+    return _joining.highest(store, account, extents)

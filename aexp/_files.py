@@ -3,7 +3,6 @@
 No Git here, no event loop.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -76,6 +75,8 @@ def sync_disk(folder: str) -> bool:
     """Bring all that waits for the disk of *folder* to it, at once; False where the system cannot (syncfs(2))."""
     if sys.platform != "linux":
         return False
+    import ctypes
+
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return bool(ctypes.CDLL(None, use_errno=True).syncfs(descriptor) == 0)
@@ -219,6 +220,10 @@ def _is_still(path: str, descriptor: int) -> bool:
         return False
     ours = os.fstat(descriptor)
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+class Stopped(Exception):
+    """A long call was told to stop, and has; it left nothing half done."""
 
 
 class Thread(Executor):

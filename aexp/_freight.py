@@ -13,10 +13,9 @@ from attrs import define, field, frozen
 
 from . import _datacache
 from ._artifacts import keeping_place
-from ._children import Stopped
 from ._datacache import DataCache, Out, made, outs_of
 from ._depots import Depot, asked, opened, remote_of
-from ._files import Breath, sync, sync_folder, translating, write_all
+from ._files import Breath, Stopped, sync, sync_folder, translating, write_all
 from ._formats.gitobjects import FOLDER, SYMLINK, parse_commit, parse_tree
 from ._formats.params import load_params
 from ._git import read_object

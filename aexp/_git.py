@@ -45,7 +45,7 @@ _KEPT_VARIABLES: Final = frozenset(
 )
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Handle:
     """One opened repository; it stays in the thread that opened it (libgit2 objects are not for sharing)."""
 

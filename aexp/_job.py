@@ -14,7 +14,7 @@ from ._formats.journal import Extents, Kind
 from ._formats.series import Points, collect
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Job:
     """One commit to make: the intent that stands in a journal at `sequence`, and where its points and files lie."""
 
@@ -25,7 +25,7 @@ class Job:
     extents: Extents
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Contents:
     """What a commit adds to the code: the summary, and the content of every file by its path."""
 

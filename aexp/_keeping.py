@@ -17,9 +17,8 @@ from typing import Final
 from attrs import define, field, frozen
 
 from ._beneath import SLICE, Beneath
-from ._children import Stopped
 from ._datacache import DataCache, clone, made
-from ._files import Breath, sync, sync_disk, sync_folder, translating, write_all
+from ._files import Breath, Stopped, sync, sync_disk, sync_folder, translating, write_all
 from ._formats.dvcfile import manifest
 from ._names import work_tree_fault
 from ._values import TransferProgress

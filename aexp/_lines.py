@@ -7,7 +7,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from ._children import Limits, Said, Stopped, converse, outside
+from ._children import Limits, Said, converse, outside
+from ._files import Stopped
 from ._git import Handle, open_handle, remotes, setting
 from ._layout import EXPERIMENTS
 from ._remotes import check_remote, explained, fault_of, parse_progress, parse_refs, redacted
@@ -20,7 +21,7 @@ _ALWAYS: Final = ("-c", "protocol.ext.allow=never", "-c", "core.abbrev=40")
 """`ext` runs any command; full revs are what a report of `git push` is read for."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Teller:
     """Hears Git's progress lines, and tells of one every `OFTEN` at most, and of the last."""
 
@@ -43,7 +44,7 @@ class Teller:
             self.tell(untold)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Line:
     """The way to one remote, for as long as one call lasts: checked, in a thread of its own, with a handle of its own."""
 

@@ -22,7 +22,7 @@ TRIES: Final = 3
 """How often a pack is written when somebody takes it away half-written."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Pack:
     """A pack that stands in the repository, kept from being collected until `release`."""
 

@@ -8,7 +8,6 @@ from typing import Any, Final, TypeVar
 from attrs import Factory, define, field, frozen
 
 from . import _dvc
-from ._datacache import cache_of
 from ._files import read
 from ._formats.experiment import Others
 from ._formats.gitobjects import FOLDER, SYMLINK, Entry, Kind, parse_tree
@@ -32,7 +31,7 @@ EXPANDED: Final = 250_000
 """How large one of them may be as YAML (`_formats.yaml`), which takes a second, too."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Content:
     """What a parameter or metric file holds, and whether DVC would say the same of it, value by value."""
 
@@ -40,7 +39,7 @@ class _Content:
     exact: bool
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pipelines:
     """Reads trees, and remembers by object id, so that what a thousand experiments share is read once."""
 
@@ -178,6 +177,8 @@ class Pipelines:
 
     def _cached(self, path: str, hash: str, problems: list[str]) -> Iterator[tuple[str, _Content]]:
         """Yield what DVC's cache holds of a metric file that is not in Git, as metrics of stages are by default."""
+        from ._datacache import cache_of
+
         tops = filter(None, (self.handle.worktree, os.path.dirname(self.handle.common)))
         for root in _dvc.roots_above(path, tops):
             place = cache_of(root, os.environ).path(hash)

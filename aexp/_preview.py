@@ -22,7 +22,7 @@ from ._values import Record
 from .errors import AexpError
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Preview:
     """Writes the rows of one DVC repository; it lives in one thread and never leaves it."""
 

@@ -38,7 +38,7 @@ DYING: Final = 5.0
 """Seconds after SIGKILL that a program which hangs in the kernel is waited for."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Order:
     """A program to run: what, where, with which variables, and what becomes of its streams."""
 
@@ -52,7 +52,7 @@ class Order:
     """Seconds between SIGTERM and SIGKILL."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Ended:
     """How a program ended: exit code, or minus the signal that killed it; and the last of what it printed."""
 

@@ -2,15 +2,20 @@
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from . import _differences, _records
+from . import _records
 from ._access import Access
-from ._comparison import Comparison
 from ._lifecycle import Status
-from ._living import Living
+from ._pipelines import Pipelines
 from ._query import Mode, compile_best, compile_select
 from ._values import Record, Records, Series, StrPath
 from .errors import ExperimentNotFound
+
+if TYPE_CHECKING:
+    from ._comparison import Comparison
+    from ._lineage import Baseline, Checkpoint
+    from ._living import Living
 
 
 class Reading(Access):
@@ -41,6 +46,14 @@ class Reading(Access):
         """
         return await self._read(_records.choose, self._settings.folder, compile_best(metric, mode, where))
 
+    async def baselines(self, baseline: str | None = None) -> "list[Baseline]":
+        """Return the commits that experiments stand on, HEAD first and then the newest, with the names that stand there.
+
+        No experiment is read, so this is the fast way to a list of names. *baseline*, any name of a commit, returns
+        that one, also when nothing stands on it. Raises `NoBaseline`.
+        """
+        return await self._read(_read_baselines, baseline)
+
     async def get(self, name: str) -> Record:
         """Return the record of the experiment *name*: its name, full ref, or rev.
 
@@ -65,6 +78,10 @@ class Reading(Access):
             raise KeyError(f"{name} has no metric {metric!r}")
         return found
 
+    async def checkpoints(self, name: str) -> "list[Checkpoint]":
+        """Return the checkpoints of the experiment *name*, the oldest first. Raises `ExperimentNotFound`."""
+        return await self._read(_read_checkpoints, name, self._settings.folder)
+
     async def _saved_or_left(self, name: str, metric: str | None) -> dict[str, Series]:
         missing: ExperimentNotFound | None = None
         try:
@@ -88,19 +105,37 @@ class Reading(Access):
         """
         return await self._read(_records.file, name, os.fspath(path))
 
-    async def compare(self, left: str, right: str, *, patch: bool = False) -> Comparison:
+    async def compare(self, left: str, right: str, *, patch: bool = False) -> "Comparison":
         """Return what differs between two experiments, or any two commits: parameters, metrics and files.
 
         *left* and *right* are an experiment's name, full ref or rev, or whatever names a commit: `HEAD`, a branch.
         *patch* adds what `git diff` prints, in UTF-8 and of at most 4 MiB. What aexp itself wrote is compared as
         parameters and metrics, not as files. Raises `ExperimentNotFound` for what names neither, `AmbiguousName`.
         """
-        return await self._read(_differences.compare, left, right, self._settings.folder, patch)
+        return await self._read(_compare, left, right, self._settings.folder, patch)
 
 
-def _under_way(living: Living, name: str, metric: str | None) -> dict[str, Series] | None:
+def _under_way(living: "Living", name: str, metric: str | None) -> dict[str, Series] | None:
     return living.history(name, metric, left=False)
 
 
-def _left(living: Living, name: str, metric: str | None) -> dict[str, Series] | None:
+def _left(living: "Living", name: str, metric: str | None) -> dict[str, Series] | None:
     return living.history(name, metric, left=True)
+
+
+def _read_baselines(library: Pipelines, baseline: str | None) -> "list[Baseline]":
+    from . import _baselines
+
+    return _baselines.read_baselines(library, baseline)
+
+
+def _read_checkpoints(library: Pipelines, name: str, folder: str) -> "list[Checkpoint]":
+    from . import _baselines
+
+    return _baselines.read_checkpoints(library, name, folder)
+
+
+def _compare(library: Pipelines, left: str, right: str, folder: str, patch: bool) -> "Comparison":
+    from . import _differences
+
+    return _differences.compare(library, left, right, folder, patch)

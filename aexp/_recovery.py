@@ -28,7 +28,7 @@ LOOK: Final = 0.05
 """Seconds after which a session that somebody only looked at is free again."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Found:
     """An experiment to be resumed, with the session it is in: held by us, or our own."""
 

@@ -4,24 +4,28 @@ import asyncio
 import os
 import signal
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from attrs import evolve
 
-from . import _joining, _outs
 from ._deposit import Deposit
 from ._desk import rendered
 from ._formats.account import without
 from ._formats.files import encoded
 from ._formats.journal import Kind
 from ._lifecycle import Action, State, after
-from ._programs import Ended, Order, Program
+from ._store import Store
 from ._values import CompletedProcess, Output, StrPath
 from ._ways import Join, dvc_variables, variables
 from ._workers import attended, finished, settled
-from .errors import AexpError, CommandFailed
+from .errors import AexpError, CommandFailed, JournalCorrupt
+
+if TYPE_CHECKING:
+    from ._joining import Part
+    from ._outs import Before, Taken
+    from ._programs import Ended, Order, Program
 
 LOG: Final = "log"
 """The file of the experiment's folder that holds what a program printed: `log.txt`, then `log-2.txt`."""
@@ -80,6 +84,8 @@ class Running(Deposit):
             raise TypeError(f"a command is a string, or a list of strings and paths, not {command!r}")
         if output not in ("log", "show", "inherit") or stdin not in ("null", "inherit"):
             raise ValueError("output is log, show or inherit, and stdin null or inherit")
+        from ._programs import Order
+
         order = Order(
             arguments, os.fspath(cwd or "."), self._environment(env, output), output, stdin == "inherit", grace
         )
@@ -108,9 +114,11 @@ class Running(Deposit):
         wanted: dict[str, str | None] = {**unbuffered, **inherited, **ours, **(env or {})}
         return {key: value for key, value in wanted.items() if value is not None}
 
-    async def _run(self, order: Order) -> Ended:
+    async def _run(self, order: "Order") -> "Ended":
+        from ._programs import Program
+
         account, desk = self._here()
-        before = await desk.worker.run(_outs.before, order.folder)
+        before = await desk.worker.run(_before, order.folder)
         after(self._state, Action.RUN)
         path = self._log_path()
         stream, number = self._stream, account.number
@@ -135,26 +143,28 @@ class Running(Deposit):
         self._stream.files |= {path}
         return path
 
-    async def _attend(self, program: Program, before: _outs.Before) -> Ended:
+    async def _attend(self, program: "Program", before: "Before") -> "Ended":
         try:
             return await attended(program)
         finally:
             await self._in_turn(self._take_in(before))
 
-    async def _take_in(self, before: _outs.Before) -> None:
+    async def _take_in(self, before: "Before") -> None:
         """Take what a program has logged and left; nothing once the experiment has ended."""
         if self._state not in (State.ACTIVE, State.COMPLETED):
             return
         await self._gather()
-        paths = await self._here()[1].worker.run(_outs.written, before)
+        paths = await self._here()[1].worker.run(_written, before)
         await self._take(paths)
 
     async def _gather(self) -> None:
         """Take in what programs logged that joined and have ended."""
         if self._join is not None or not self._joinable:
             return
+        from . import _joining
+
         account, desk = self._here()
-        parts, damaged = await desk.worker.run(_joining.gather, account.id, account.joined)
+        parts, damaged = await desk.worker.run(_gathered, account.id, account.joined)
         for part in parts:
             account = evolve(self._here()[0], step=self._step)
             for kind, payload in _joining.records(account, part):
@@ -185,7 +195,7 @@ class Running(Deposit):
             for written in journal.record_now(Kind.SEGMENT, None):
                 written.result()
 
-        taken = await desk.worker.run(_outs.take, paths, desk.settings.capture_limit, put, settle)
+        taken = await desk.worker.run(_taken, paths, desk.settings.capture_limit, put, settle)
         stream.files |= set(taken.files)
         self._journal.record(Kind.OUTS, [account.number, outs, taken.skipped])
         self._account = without(self._here()[0], taken.skipped, outs=outs)
@@ -212,7 +222,7 @@ async def stop(
         await settled(asyncio.ensure_future(asyncio.wait(wanted)))
 
 
-def _told(ended: Ended) -> str:
+def _told(ended: "Ended") -> str:
     """Say how a program ended, with its last words."""
     code = ended.returncode
     if code < 0:
@@ -221,3 +231,29 @@ def _told(ended: Ended) -> str:
         return f"was killed by signal {-code}"
     lines = ended.stderr.decode(errors="replace").strip().splitlines()
     return f"ended with exit code {code}" + (f": {lines[-1][:WORDS]}" if lines else "")
+
+
+def _before(store: Store, folder: str) -> "Before":
+    from . import _outs
+
+    return _outs.before(store, folder)
+
+
+def _written(store: Store, before: "Before") -> list[str]:
+    from . import _outs
+
+    return _outs.written(store, before)
+
+
+def _taken(
+    store: Store, paths: Sequence[str], room: int, put: Callable[..., None], settle: Callable[[], None]
+) -> "Taken":
+    from . import _outs
+
+    return _outs.take(store, paths, room, put, settle)
+
+
+def _gathered(store: Store, experiment: str, known: Collection[str]) -> "tuple[list[Part], list[JournalCorrupt]]":
+    from . import _joining
+
+    return _joining.gather(store, experiment, known)

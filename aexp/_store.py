@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field, frozen
 
@@ -18,16 +18,17 @@ from ._formats.artifacts import artifact_files
 from ._formats.experiment import Author, record
 from ._formats.files import Files
 from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, find_entry, parse_tree, writer
-from ._formats.overrides import Override
 from ._formats.params import dump_params
 from ._job import Job, contents_of
 from ._layout import METRICS, SKELETON, anchor_prefix, anchor_ref, experiment_ref, parse_experiment_ref
 from ._lifecycle import Status
-from ._parameters import with_overrides
 from ._pipelines import Pipelines
 from ._records import read_record
 from ._values import Code, CodeMode, Record, Settings
 from .errors import AexpError, GitError, NameTaken, NoBaseline
+
+if TYPE_CHECKING:
+    from ._formats.overrides import Override
 
 TREES: Final = 4096
 """How many parsed trees are remembered; a baseline's root and a few folders are asked for at every save."""
@@ -35,7 +36,7 @@ TRIES: Final = 3
 """How often a group is written when `git gc` takes something away beneath it."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Start:
     """A wish to begin an experiment."""
 
@@ -44,12 +45,12 @@ class Start:
     mode: CodeMode
     force: bool
     params: Mapping[str, Any]
-    overrides: Sequence[Override] = ()
+    overrides: "Sequence[Override]" = ()
     free: bool = True
     """Whether nobody else may have the name; false where it was given by a run of DVC."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Started:
     """What an experiment starts from."""
 
@@ -61,7 +62,7 @@ class Started:
     """The texts of the parameter files that overrides have changed, by path."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Built:
     """A commit that is ready to be written: its id, its objects, and the record it will be."""
 
@@ -72,7 +73,7 @@ class _Built:
     record: Record
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Store:
     """A repository's writing side; it lives in one thread and never leaves it."""
 
@@ -114,7 +115,7 @@ class Store:
                 if wish.free:
                     self._check_free(wish, rev)
                 code = _once(seen, (rev, wish.mode), lambda key, tree=tree: self._code(key[0], tree, key[1]))  # type: ignore[misc]
-                edited = with_overrides(self.handle, code.tree, wish.overrides, {})
+                edited = self._edited(code.tree, wish.overrides)
                 answers.append(Started(rev, code, dump_params(wish.params).decode(), edited))
             except Exception as error:
                 answers.append(error)
@@ -124,6 +125,13 @@ class Store:
         _git.check_no_branch(self.handle, wish.name)
         if (found := _git.read_ref(self.handle, experiment_ref(rev, wish.name))) is not None and not wish.force:
             raise NameTaken(wish.name, found)
+
+    def _edited(self, tree: str, overrides: "Sequence[Override]") -> dict[str, str]:
+        if not overrides:
+            return {}
+        from ._parameters import with_overrides
+
+        return with_overrides(self.handle, tree, overrides, {})
 
     def _code(self, rev: str, tree: str, mode: CodeMode) -> Code:
         """Capture the work tree; what was captured of it before holds while no tracked file has changed."""

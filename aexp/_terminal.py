@@ -11,7 +11,7 @@ from typing import Any
 from attrs import frozen
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Terminal:
     """Our standard input, while our process group is the one that the terminal listens to."""
 

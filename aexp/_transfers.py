@@ -10,8 +10,7 @@ from typing import Final
 from attrs import evolve
 
 from . import _packs, _refs, _sessions
-from ._children import Stopped
-from ._files import Breath, translating, write_new
+from ._files import Breath, Stopped, translating, write_new
 from ._formats.gitobjects import FOLDER, Kind, parse_commit, parse_tree
 from ._freight import Freight
 from ._git import Handle, open_handle, read_object, read_ref, resolve_commit

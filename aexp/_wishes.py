@@ -30,7 +30,7 @@ _FILES = ("core.hookspath", "core.attributesfile", "core.excludesfile", "core.fs
 ReadTree = Callable[[bytes], Mapping[bytes, Entry]]
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Habits:
     """How Git is set up here, as far as it matters to files: *guarded* are those it takes settings and hooks from."""
 
@@ -62,7 +62,7 @@ def habits_of(handle: Handle) -> Habits:
     return Habits("core.filemode" in true, "core.ignorecase" in true, "core.sparsecheckout" in true, inside)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Target:
     """What the work tree is to become: the experiment's tree, as far as *paths* ask for it."""
 

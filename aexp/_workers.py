@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import anyio
 
-from ._children import Stopped
-from ._files import Thread
-from ._programs import Ended, Program
+from ._files import Stopped, Thread
 from .errors import RepositoryClosed
+
+if TYPE_CHECKING:
+    from ._programs import Ended, Program
 
 H = TypeVar("H")
 A = TypeVar("A")
@@ -191,7 +192,7 @@ def _tell(loop: asyncio.AbstractEventLoop, hear: Callable[[A], None], news: A) -
         loop.call_soon_threadsafe(hear, news)
 
 
-async def attended(program: Program) -> Ended:
+async def attended(program: "Program") -> "Ended":
     """Run *program*, with a thread of its own to attend to it, and say how it ended.
 
     Raises `CommandFailed` when it cannot be started. Cancelled, the program is stopped with all that it started, and the

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import beside_dvc
+import command
 import importing
 import points
 import reading
@@ -29,6 +30,7 @@ from scratch import disk_of
 
 GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "importing": importing.measure,
+    "command": command.measure,
     "resources": resources.measure,
     "ticker": ticker.measure,
     "saves": saves.measure,

@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 import orjson
-from ruamel.yaml import YAML
 
 from .._data import Artifact
 from .._names import work_tree_fault
@@ -29,6 +28,8 @@ def dvc_file(artifact: Artifact) -> bytes:
 
 @lru_cache(1024)
 def _dvc_file(hash: str, size: int, files: int | None, executable: bool, name: str) -> bytes:
+    from ruamel.yaml import YAML
+
     out: dict[str, Any] = {"md5": hash, "size": size}
     if files is not None:
         out["nfiles"] = files

@@ -37,7 +37,7 @@ Files = Mapping[str, Mapping[str, Any]]
 """What parameter or metric files hold, by their path."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Others:
     """What a tree holds besides the experiment's own folder: parameters and metrics by file, and what is wrong there."""
 
@@ -65,7 +65,7 @@ class Others:
         return measured(files) if name == "metrics" else files
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Author:
     """Who makes the commits: author, committer (name and e-mail each) and the minutes east of UTC."""
 

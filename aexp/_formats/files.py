@@ -19,7 +19,7 @@ def encoded(content: bytes) -> Iterator[str]:
         yield base64.b85encode(content[begin : begin + SLICE]).decode()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Files:
     """What a commit gets besides the files that aexp itself writes; the last that was said of a path counts."""
 

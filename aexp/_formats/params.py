@@ -10,7 +10,6 @@ from typing import Any
 from ..errors import InvalidParams
 from .plain import DEPTH, plain
 from .python import load_python
-from .yaml import EXPANDED, dump_yaml, load_yaml
 
 __all__ = [
     "dump_params",
@@ -24,6 +23,11 @@ __all__ = [
     "to_json",
 ]
 
+EXPANDED = 30_000_000
+"""How large a YAML document may be with every alias written out: the sum of its characters, and ten for each node.
+
+A file of 10 MB with a million values, each under a key, is just below it.
+"""
 SIZE = 10_000_000
 """How many bytes a parameter file may have."""
 
@@ -45,6 +49,8 @@ def dump_params(params: Mapping[str, Any]) -> bytes:
 
     Keys keep their order. Floats that are not finite become the strings `nan`, `inf` and `-inf`.
     """
+    from .yaml import dump_yaml  # ruamel.yaml takes 7 ms to import
+
     return dump_yaml(dict(params))
 
 
@@ -97,7 +103,11 @@ def load_text(text: str, file: str, *, expanded: int = EXPANDED) -> object:
     Raises `InvalidParams` without the name of the file.
     """
     reader = _reader(file)
-    return load_yaml(text, expanded) if reader is None else reader(text)
+    if reader is not None:
+        return reader(text)
+    from .yaml import load_yaml
+
+    return load_yaml(text, expanded)
 
 
 def _reader(file: str) -> Callable[[str], object] | None:
@@ -142,7 +152,7 @@ _TOML_LINE = r"\(at line (\d+), column \d+\)\Z"
 
 
 def _load_toml(text: str) -> object:
-    import tomllib  # noqa: PLC0415  # only parameter files in TOML need it
+    import tomllib  # only parameter files in TOML need it
 
     deep = re.search(_DEEP_KEY, text)
     if deep is not None:

@@ -47,7 +47,7 @@ def checksum(*parts: bytes) -> int:
     return crc32(b"\0".join(parts), VERSION)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Found:
     """A record as its commit tells it, with what the commit says besides: who made it, and where it was read."""
 
