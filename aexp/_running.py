@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from attrs import evolve
 
-from ._description import Description
+from ._deposit import Deposit
 from ._desk import rendered
 from ._formats.account import without
 from ._formats.files import encoded
@@ -33,7 +33,7 @@ WORDS: Final = 200
 """How much of its last line an error repeats."""
 
 
-class Running(Description):
+class Running(Deposit):
     """What an experiment does for the programs it runs, and for those that join it."""
 
     __slots__ = ("_join", "_joinable")

@@ -23,18 +23,29 @@ EXTRAS = {
     "pandas",
     "polars",
     "pyarrow",
+    "s3fs",
 }  # imported when used: nobody needs them to log a metric
-RARE = {"html", "sqlite3", "tomlkit", "tomllib"}  # few programs need them, and every import of aexp would pay
+RARE = {
+    "ctypes",
+    "html",
+    "ruamel",
+    "sqlite3",
+    "tomlkit",
+    "tomllib",
+}  # few programs need them, and every import of aexp would pay
 LATE = {  # rooms of ours that few programs enter, and every import of aexp would pay: decision 0027
     *(
         "_baselines",
+        "_artifacts",
         "_board",
         "_checkup",
         "_children",
         "_datacache",
         "_differences",
         "_findings",
+        "_freight",
         "_joining",
+        "_keeping",
         "_leftovers",
         "_lines",
         "_living",

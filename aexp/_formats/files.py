@@ -37,6 +37,10 @@ class Files:
         """Yield (path, mode, content) of each; without content, what stands there is taken away."""
         return ((path, mode, content) for path, (mode, content) in self._found.items())
 
+    def content(self, path: str) -> bytes | None:
+        """Return what was logged as the file *path*; None when it was not, or taken away."""
+        return self._found.get(path, (FILE, None))[1]
+
     def are_within(self, folder: str) -> bool:
         """Say whether all of them lie in *folder*."""
         return all(path.startswith(f"{folder}/") for path in self._found)
