@@ -36,6 +36,7 @@ from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
 from .errors import ApplyPending as ApplyPending
 from .errors import BranchExists as BranchExists
+from .errors import CheckoutLost as CheckoutLost
 from .errors import CommandFailed as CommandFailed
 from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull

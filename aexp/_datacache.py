@@ -126,15 +126,43 @@ def cache_of(root: str, home: Mapping[str, str]) -> DataCache:
     files = ("/etc/xdg/dvc/config", f"{config_home}/dvc/config", f"{root}/.dvc/config", f"{root}/.dvc/config.local")
     found = os.path.join(root, ".dvc", "cache")
     for file in files:
-        parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#",))
-        try:
-            parser.read(file, encoding="utf-8")
-            given = parser.get("cache", "dir", fallback="").strip().strip("\"'")
-        except (configparser.Error, UnicodeDecodeError, OSError):
-            continue
+        given = _text(_config(file), "cache", "dir")
         if given:
             found = os.path.join(os.path.dirname(file), os.path.expanduser(given))
     return DataCache(os.path.normpath(found))
+
+
+def local_config(root: str, home: Mapping[str, str], site: str) -> str:
+    """Return the `.dvc/config.local` with which DVC uses cache and remotes of the project at *root* from another folder.
+
+    It is that of the project, with paths that do not depend on where it stands; *site* is where DVC remembers files.
+    """
+    local = _config(f"{root}/.dvc/config.local")
+    found = {section: dict(local.items(section)) for section in local.sections()}
+    for file in (f"{root}/.dvc/config", f"{root}/.dvc/config.local"):
+        config = _config(file)
+        for section in config.sections():
+            url = _text(config, section, "url")
+            if "remote" in section and url and "://" not in url and not os.path.isabs(url):
+                found.setdefault(section, {})["url"] = os.path.normpath(os.path.join(os.path.dirname(file), url))
+    found.setdefault("cache", {})["dir"] = cache_of(root, home).folder
+    found.setdefault("core", {})["site_cache_dir"] = site
+    lines = [
+        "\n".join([f"[{name}]", *(f"    {key} = {value}" for key, value in found[name].items())]) for name in found
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _config(file: str) -> configparser.RawConfigParser:
+    """Return what a configuration file of DVC says; nothing when it cannot be read."""
+    parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#",))
+    with suppress(configparser.Error, UnicodeDecodeError, OSError):
+        parser.read(file, encoding="utf-8")
+    return parser
+
+
+def _text(config: configparser.RawConfigParser, section: str, option: str) -> str:
+    return config.get(section, option, fallback="").strip().strip("\"'")
 
 
 def outs_of(path: str, content: Mapping[str, Any], pipeline: Mapping[str, Any]) -> Iterator[Out]:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 from attrs import define, evolve, field, frozen
 
 from ._formats.account import Account
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from ._experiment import Experiment
 
 
+MAKING: Final = 4
+"""How many threads work at checkouts at a time."""
+
+
 @define(eq=False)
 class Desk:
     """What the experiments of one open repository share."""
@@ -44,6 +49,8 @@ class Desk:
     """The top of the work tree; of a bare repository, the repository."""
     runs: "dict[asyncio.Task[Ended], tuple[int, Program]]" = field(factory=dict)
     """The programs at work, each with the number of its experiment."""
+    making: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(MAKING))
+    """How many checkouts may be made or taken from at a time."""
     _numbers: int = 0
 
     def number(self) -> int:

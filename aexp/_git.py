@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import pygit2
-from attrs import frozen
+from attrs import field, frozen
 
 from ._files import translated, translating
 from ._formats.experiment import Author
@@ -54,6 +54,8 @@ class Handle:
     """The common Git directory, which all worktrees share."""
     worktree: str | None
     """The top of the work tree; None for a bare repository."""
+    variables: Mapping[str, str] = field(factory=dict)
+    """What every `git` child for it finds in its environment."""
 
 
 @contextmanager
@@ -156,11 +158,12 @@ def run(
     folder: str | None = None,
     config: Sequence[str] = (),
     niced: bool = False,
+    codes: Sequence[int] = (0,),
 ) -> bytes:
     """Run `git` for the repository, with *config* (`key=value` each), and return what it prints.
 
-    *niced* lets everybody else on the machine go first. Raises `GitError` with its words when it fails,
-    `ReadOnlyRepository` or `DiskFull` when these say so.
+    *niced* lets everybody else on the machine go first. Raises `GitError` with its words when it ends with none of
+    *codes*, `ReadOnlyRepository` or `DiskFull` when these say so.
     """
     try:
         done = subprocess.run(
@@ -168,13 +171,13 @@ def run(
             cwd=_place(handle, folder),
             input=input,
             capture_output=True,
-            env=environment(extra),
+            env=environment({**handle.variables, **(extra or {})}),
             process_group=0,
             check=False,
         )
     except FileNotFoundError:
         raise GitNotFound("none") from None
-    if done.returncode:
+    if done.returncode not in codes:
         said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
         raise _refusal(handle, f"run `git {arguments[0]}`", said)
     return done.stdout

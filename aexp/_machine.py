@@ -83,3 +83,24 @@ def _boot() -> str:
         return read("/proc/sys/kernel/random/boot_id").decode().strip()
     except OSError:
         return ""
+
+
+def at_work(folder: str, variable: str) -> bool | None:
+    """Say whether a process stands in *folder* or below it, or has the environment *variable*; None where that cannot be told.
+
+    Linux tells it, of the processes of the same user.
+    """
+    try:
+        processes = [name for name in os.listdir("/proc") if name.isdecimal()]
+    except FileNotFoundError:
+        return None
+    breath, mark = Breath(), os.fsencode(variable)
+    for process in processes:
+        breath()
+        with suppress(OSError):
+            place = os.readlink(f"/proc/{process}/cwd").removesuffix(" (deleted)")
+            if place == folder or place.startswith(f"{folder}/"):
+                return True
+            if mark in read(f"/proc/{process}/environ").split(b"\0"):
+                return True
+    return False

@@ -58,19 +58,26 @@ Put = Callable[..., None]
 
 
 def take(store: Store, paths: Sequence[str], room: int, put: Put, settle: Callable[[], object]) -> Taken:
-    """Put the files and folders *paths*, relative to the top of the work tree, up to *room* bytes in all.
+    """Put the files and folders *paths* of the work tree; as `take_from` otherwise."""
+    top = store.handle.worktree
+    if top is None:
+        return Taken(skipped=[(path, "the repository has no work tree") for path in paths])
+    return take_from(top, store.settings, paths, room, put, settle)
 
-    *settle* is called now and then, to wait until what was put is on the disk. A folder replaces the one that the experiment's tree has there. What is not there, a symbolic link, no regular file,
-    a secret or too large is left out, and said.
+
+def take_from(
+    top: str, settings: Settings, paths: Sequence[str], room: int, put: Put, settle: Callable[[], object]
+) -> Taken:
+    """Put the files and folders *paths*, relative to the folder *top*, up to *room* bytes in all.
+
+    *settle* is called now and then, to wait until what was put is on the disk. A folder replaces the one that the
+    experiment's tree has there. What is not there, a symbolic link, no regular file, a secret or too large is left
+    out, and said.
     """
     taken, gathered = Taken(), 0
-    top = store.handle.worktree
     for path in paths:
-        if top is None:
-            taken.skipped.append((path, "the repository has no work tree"))
-            continue
         try:
-            for place, content, executable in _found(top, path, store.settings, room, taken, put):
+            for place, content, executable in _found(top, path, settings, room, taken, put):
                 room, gathered = room - len(content), gathered + len(content)
                 put(place, "".join(_breathing(encoded(content))), *([True] if executable else []))
                 taken.files.append(place)

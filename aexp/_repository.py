@@ -12,7 +12,7 @@ from typing import Any, Self
 import anyio
 from attrs import evolve
 
-from . import _board, _joining, _machine, _recovery
+from . import _board, _checkouts, _joining, _machine, _recovery
 from ._applying import Applying
 from ._changing import Changing
 from ._desk import Desk, Options, options_of, parsed
@@ -297,7 +297,11 @@ def _let_go(session: "weakref.ref[Any]") -> None:
 
 
 def _tidy(store: Store, path: str) -> str | None:
-    """Take away what dead sessions still show to DVC, and return where; nothing is written before an experiment begins."""
+    """Take away what dead programs left in sight: checkouts, and what they show to DVC; return where that is.
+
+    Nothing is written before an experiment begins.
+    """
+    _checkouts.sweep(store.handle.common, time.time())
     return _board.sweep(store.handle, path)
 
 

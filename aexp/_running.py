@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 from attrs import evolve
 
 from . import _joining, _outs
-from ._description import Description
 from ._desk import rendered
 from ._formats.account import without
 from ._formats.files import encoded
@@ -21,6 +20,7 @@ from ._programs import Ended, Order, Program
 from ._values import CompletedProcess, Output, StrPath
 from ._ways import Join, dvc_variables, variables
 from ._workers import attended, finished, settled
+from ._workplace import Lent, Workplace, Workspace
 from .errors import AexpError, CommandFailed
 
 LOG: Final = "log"
@@ -29,13 +29,15 @@ WORDS: Final = 200
 """How much of its last line an error repeats."""
 
 
-class Running(Description):
+About = tuple[tuple[str, ...], Output, bool, float]
+"""Of a program: what is executed, what becomes of its output, whether it reads our input, and its grace."""
+
+
+class Running(Workplace):
     """What an experiment does for the programs it runs, and for those that join it."""
 
-    __slots__ = ("_join", "_joinable")
+    __slots__ = ("_joinable",)
 
-    _join: Join | None
-    """The experiment of another program that this one joined."""
     _joinable: bool
     """Whether programs may have joined."""
 
@@ -53,9 +55,11 @@ class Running(Description):
     ) -> CompletedProcess:
         """Run a program as a part of the experiment, and wait for its end.
 
-        *command* is a list, which is executed as it is, or a string, which `/bin/sh` reads. With `isolated=False` it
-        runs in *cwd*, by default the current folder; a private checkout, the default, is not built yet and raises
-        `NotImplementedError`. *env* is added to our environment; None takes a variable away.
+        *command* is a list, which is executed as it is, or a string, which `/bin/sh` reads. It runs in a private
+        checkout: the `workspace()` that was opened last, or else one of its own; *cwd* is a folder in it. What it
+        changes there is taken into the experiment (see `workspace`), also when it fails. With `isolated=False`, and in
+        a program that joined an experiment, it runs in *cwd*, by default the current folder. *env* is added to our
+        environment; None takes a variable away.
 
         What it prints goes into `aexp/log.txt` of the commit: the first and the last 512 KiB. `output="show"` also
         passes it on to our own streams as it comes (it is a pipe for the program, so `PYTHONUNBUFFERED` is set); `"inherit"` gives it our streams themselves, so that a terminal
@@ -70,8 +74,6 @@ class Running(Description):
         the cancellation is raised after that.
         """
         after(self._state, Action.RUN)
-        if isolated:
-            raise NotImplementedError("private checkouts are not built yet; isolated=False runs it in the work tree")
         arguments = (
             ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(os.fspath(each) for each in command)
         )
@@ -79,13 +81,26 @@ class Running(Description):
             raise TypeError(f"a command is a string, or a list of strings and paths, not {command!r}")
         if output not in ("log", "show", "inherit") or stdin not in ("null", "inherit"):
             raise ValueError("output is log, show or inherit, and stdin null or inherit")
-        order = Order(
-            arguments, os.fspath(cwd or "."), self._environment(env, output), output, stdin == "inherit", grace
-        )
-        ended = await self._run(order)
+        about = (arguments, output, stdin == "inherit", grace)
+        if not isolated or self._join is not None:
+            ended = await self._run(_order(about, os.fspath(cwd or "."), self._environment(env, output)))
+        elif self._lent:
+            ended = await self._run_inside(self._lent[-1], about, cwd, env)
+        else:
+            workspace = Workspace(self)
+            async with workspace:
+                ended = await self._run_inside(workspace.lent, about, cwd, env)
         if check and ended.returncode:
             raise CommandFailed(arguments, ended.returncode, _told(ended), ended.stderr)
         return CompletedProcess(arguments, ended.returncode, ended.stdout, ended.stderr)
+
+    async def _run_inside(
+        self, lent: Lent, about: About, cwd: StrPath | None, env: Mapping[str, str | None] | None
+    ) -> Ended:
+        folder = os.path.join(lent.checkout.path, os.fspath(cwd or ""))
+        variables = {**self._environment(None, about[1]), **lent.checkout.variables(), "PWD": folder, **(env or {})}
+        known = {key: value for key, value in variables.items() if value is not None}
+        return await self._run(_order(about, folder, known), inside=True)
 
     def variables(self) -> Mapping[str, str]:
         """Return the environment variables with which a program that you start yourself joins this experiment.
@@ -107,9 +122,10 @@ class Running(Description):
         wanted: dict[str, str | None] = {**unbuffered, **inherited, **ours, **(env or {})}
         return {key: value for key, value in wanted.items() if value is not None}
 
-    async def _run(self, order: Order) -> Ended:
+    async def _run(self, order: Order, *, inside: bool = False) -> Ended:
+        """Run a program; what it leaves *inside* a checkout is taken with that."""
         account, desk = self._here()
-        before = await desk.worker.run(_outs.before, order.folder)
+        before = None if inside else await desk.worker.run(_outs.before, order.folder)
         after(self._state, Action.RUN)
         path = self._log_path()
         stream, number = self._stream, account.number
@@ -134,17 +150,19 @@ class Running(Description):
         self._stream.files |= {path}
         return path
 
-    async def _attend(self, program: Program, before: _outs.Before) -> Ended:
+    async def _attend(self, program: Program, before: _outs.Before | None) -> Ended:
         try:
             return await attended(program)
         finally:
             await self._in_turn(self._take_in(before))
 
-    async def _take_in(self, before: _outs.Before) -> None:
+    async def _take_in(self, before: _outs.Before | None) -> None:
         """Take what a program has logged and left; nothing once the experiment has ended."""
         if self._state not in (State.ACTIVE, State.COMPLETED):
             return
         await self._gather()
+        if before is None:
+            return
         paths = await self._here()[1].worker.run(_outs.written, before)
         await self._take(paths)
 
@@ -199,6 +217,7 @@ class Running(Description):
             return
         mine = [task for task, (number, _) in self._desk.runs.items() if number == self._account.number]
         await stop(self._desk.runs, mine)
+        await self._reap_all()
 
 
 async def stop(
@@ -209,6 +228,11 @@ async def stop(
         runs[task][1].stop()
     if wanted:
         await settled(asyncio.ensure_future(asyncio.wait(wanted)))
+
+
+def _order(about: About, folder: str, variables: Mapping[str, str]) -> Order:
+    arguments, output, stdin, grace = about
+    return Order(arguments, folder, variables, output, stdin, grace)
 
 
 def _told(ended: Ended) -> str:

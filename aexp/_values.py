@@ -71,6 +71,8 @@ class Settings:
     """The most that `code="all"` captures of untracked files in all."""
     secret_files: tuple[str, ...] = SECRET_FILES
     """Names of untracked files that are never captured (patterns of `fnmatch`)."""
+    idle_workspaces: int = 8
+    """How many private checkouts are kept clean on the disk for the next experiments, for a day at most."""
     dvc_running: bool | None = None
     """Whether `dvc exp show` displays experiments as running: all of them (True), none (False), or the first 64 that
     are open. It takes a `.dvc` folder; an experiment appears after a second, and so do its metrics."""

@@ -18,6 +18,7 @@ its message names the cause and the remedy.
     │   └── AmbiguousName                              several experiments have this name
     ├── InvalidTransition        (RuntimeError)        a call out of order
     ├── CommandFailed            (RuntimeError)        a program that an experiment ran did not end well
+    ├── CheckoutLost             (RuntimeError)        a private checkout vanished while it was in use
     ├── NotOwner                 (RuntimeError)        a live session owns the experiment
     ├── ForkedError              (RuntimeError)        used in a forked child
     ├── QueueFull                (RuntimeError)        more points than the disk takes
@@ -299,6 +300,17 @@ class DirtyWorkspace(AexpError, RuntimeError):
         self.paths: tuple[str, ...] = tuple(paths)
         shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
         super().__init__(f"what is in no commit would be overwritten at {shown}; nothing was changed; {remedy}")
+
+
+class CheckoutLost(AexpError, RuntimeError):
+    """The private checkout at `path` was removed or replaced while it was in use, so what was made there is lost."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            f"the private checkout at {path} was removed or replaced, so nothing is taken from it; "
+            "a program must leave the folder that it runs in; isolated=False runs it in the work tree"
+        )
 
 
 class ApplyPending(AexpError, RuntimeError):
