@@ -66,10 +66,10 @@ class Checkout:
     folder: str
     tree: str
     """The Git tree that it was made from."""
-    identity: tuple[int, int]
-    """Device and inode of the folder at `path`."""
     descriptor: int
     """What holds it."""
+    top: int
+    """The folder at `path`, open, so that no other gets its number."""
 
     @property
     def path(self) -> str:
@@ -95,8 +95,7 @@ class Checkout:
     def check(self) -> None:
         """Raise `CheckoutLost` when its folder is no longer the one that was lent."""
         with suppress(OSError):
-            found = os.lstat(self.path)
-            if (found.st_dev, found.st_ino) == self.identity:
+            if os.path.samestat(os.lstat(self.path), os.fstat(self.top)):
                 return
         raise CheckoutLost(self.path)
 
@@ -164,7 +163,21 @@ def give_back(checkout: Checkout, most: int) -> None:
         with suppress(OSError):  # what cannot be removed now is left to `sweep`
             _remove(folder)
     finally:
+        os.close(checkout.top)
         os.close(checkout.descriptor)
+        _trim(os.path.dirname(folder), most)
+
+
+def _trim(place: str, most: int) -> None:
+    """Remove checkouts that wait beyond *most*: several may have been given back at once."""
+    for folder in [each for each in _folders(place) if _told(each) is not None][most:]:
+        with suppress(OSError):
+            descriptor = lock(os.path.join(folder, LOCK))
+            if descriptor is not None:
+                try:
+                    _remove(folder)
+                finally:
+                    os.close(descriptor)
 
 
 def sweep(common: str, now: float) -> list[str]:
@@ -271,8 +284,9 @@ def _prepared(handle: _git.Handle, folder: str, baseline: str, tree: str, descri
     _write_git_folder(os.path.join(path, ".git"), handle.common, baseline, settings, _refs_seen(handle))
     _copy_index(os.path.join(ours, "index"), os.path.join(path, ".git", "index"))
     make_folders(os.path.join(folder, "site"), durable=False)
-    found = os.lstat(path)
-    return Checkout(private, folder, tree, (found.st_dev, found.st_ino), descriptor)
+    return Checkout(
+        private, folder, tree, descriptor, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    )
 
 
 def _clean(private: _git.Handle, tree: str) -> None:

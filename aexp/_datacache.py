@@ -38,6 +38,8 @@ class DataCache:
     """A cache of DVC 3, at *folder*: objects at `files/md5/<2 digits>/<30 digits>`, manifests with `.dir` behind."""
 
     folder: str
+    links: tuple[str, ...] = ()
+    """How files of the work tree may be links to it, as `cache.type` says: `symlink`, `hardlink`."""
 
     def path(self, md5: str) -> str | None:
         """Return where the object *md5* is; None when it is not there, or no regular file."""
@@ -104,6 +106,18 @@ class DataCache:
             os.unlink(target)
         return sound
 
+    def link_out(self, md5: str, target: str) -> bool:
+        """Make the new file *target* a link to the object, as DVC here is told to do; False where copies are made instead."""
+        path = self.path(md5)
+        for kind in self.links if path is not None else ():
+            with suppress(OSError):
+                if kind == "symlink":
+                    os.symlink(path or "", target)
+                else:
+                    os.link(path or "", target)
+                return True
+        return False
+
 
 def _cloned(source: int, target: int) -> bool:
     if sys.platform != "linux":
@@ -120,16 +134,20 @@ def _cloned(source: int, target: int) -> bool:
 def cache_of(root: str, home: Mapping[str, str]) -> DataCache:
     """Return the cache that DVC uses for the project at *root*, as its configuration there says; *home* is the environment.
 
-    The last of system, user, `.dvc/config` and `.dvc/config.local` that sets `cache.dir` wins, relative to its file.
+    The last of system, user, `.dvc/config` and `.dvc/config.local` that sets `cache.dir` wins, relative to its file; the
+    same holds for `cache.type`.
     """
     config_home = home.get("XDG_CONFIG_HOME") or os.path.join(home.get("HOME", ""), ".config")
     files = ("/etc/xdg/dvc/config", f"{config_home}/dvc/config", f"{root}/.dvc/config", f"{root}/.dvc/config.local")
-    found = os.path.join(root, ".dvc", "cache")
+    found, types = os.path.join(root, ".dvc", "cache"), ""
     for file in files:
-        given = _text(_config(file), "cache", "dir")
+        config = _config(file)
+        given, types = _text(config, "cache", "dir"), _text(config, "cache", "type") or types
         if given:
             found = os.path.join(os.path.dirname(file), os.path.expanduser(given))
-    return DataCache(os.path.normpath(found))
+    wanted = [kind.strip() for kind in types.split(",")]
+    links = wanted[: wanted.index("copy")] if "copy" in wanted else wanted
+    return DataCache(os.path.normpath(found), tuple(kind for kind in links if kind in ("symlink", "hardlink")))
 
 
 def local_config(root: str, home: Mapping[str, str], site: str) -> str:

@@ -166,7 +166,9 @@ def _bring(checkout: Checkout, ground: Beneath, path: str, root: str, home: Mapp
             scratch = os.path.join(checkout.folder, "file")
             with suppress(FileNotFoundError):
                 os.unlink(scratch)
-            if ground.kind(place) is None and cache.copy_out(md5, scratch, executable=executable):
+            if ground.kind(place) is None and (
+                cache.link_out(md5, scratch) or cache.copy_out(md5, scratch, executable=executable)
+            ):
                 ground.make_folders(place.rpartition("/")[0])
                 ground.put(scratch, place, "")
 

@@ -97,7 +97,7 @@ class Running(Workplace):
     async def _run_inside(
         self, lent: Lent, about: About, cwd: StrPath | None, env: Mapping[str, str | None] | None
     ) -> Ended:
-        folder = os.path.join(lent.checkout.path, os.fspath(cwd or ""))
+        folder = _folder(lent.checkout.path, cwd)
         variables = {**self._environment(None, about[1]), **lent.checkout.variables(), "PWD": folder, **(env or {})}
         known = {key: value for key, value in variables.items() if value is not None}
         return await self._run(_order(about, folder, known), inside=True)
@@ -228,6 +228,10 @@ async def stop(
         runs[task][1].stop()
     if wanted:
         await settled(asyncio.ensure_future(asyncio.wait(wanted)))
+
+
+def _folder(top: str, cwd: StrPath | None) -> str:
+    return os.path.normpath(os.path.join(top, os.fspath(cwd or "")))
 
 
 def _order(about: About, folder: str, variables: Mapping[str, str]) -> Order:
