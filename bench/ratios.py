@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import beside_dvc
+import checkouts
 import importing
 import points
 import reading
@@ -34,6 +35,7 @@ GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "points": points.measure,
     "reading": reading.measure,
     "beside_dvc": beside_dvc.measure,
+    "checkouts": checkouts.measure,
 }
 STORED = Path(__file__).with_name("stored.json")
 
