@@ -2,7 +2,7 @@
 
 import nox
 
-nox.options.sessions = ["house", "types", "examples", "tests"]
+nox.options.sessions = ["house", "types", "examples", "tests", "compat", "remotes"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
@@ -14,8 +14,13 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 def run_tests(session: nox.Session) -> None:
     """Install the library and run its tests, or what stands behind `--` instead."""
     session.install("-e", ".[tests]")
-    elsewhere = ("--ignore=tests/test_examples.py", "--ignore=tests/test_readme.py")
-    session.run("pytest", *(session.posargs or ("-n", "2", "-m", "not slow", *elsewhere)))
+    elsewhere = (
+        "--ignore=tests/test_examples.py",
+        "--ignore=tests/test_readme.py",
+        "--ignore=tests/compat",
+        "--ignore=tests/remotes",
+    )
+    session.run("pytest", *(session.posargs or ("-n", "2", "-m", "not slow and not remotes", *elsewhere)))
 
 
 @nox.session
@@ -47,6 +52,21 @@ def examples(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """What the library promises; `nox -s tests -- -m slow` runs the long ones."""
     run_tests(session)
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """What the real DVC and DVCLive make of our experiments, and we of theirs."""
+    session.install("-e", ".[tests,compat]")
+    session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "worksteal", "tests/compat")))
+
+
+@nox.session
+def remotes(session: nox.Session) -> None:
+    """Push and pull over every kind of Git server, with hostile ones, and over lines that are cut."""
+    session.install("-e", ".[tests,compat]")
+    session.run("sh", "tests/remotes/packages.sh", external=True)
+    session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "worksteal", "tests/remotes")))
 
 
 @nox.session(python=PYTHONS, default=False)

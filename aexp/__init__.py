@@ -6,20 +6,12 @@ async with aexp.Repository(".") as repository:
     print(experiment.record.rev)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from . import errors as errors
-from ._applied import Applied as Applied
-from ._applied import Undone as Undone
 from ._beginning import init as init
-from ._comparison import Change as Change
-from ._comparison import Comparison as Comparison
-from ._comparison import FileChange as FileChange
-from ._comparison import Side as Side
-from ._events import Event as Event
-from ._events import EventKind as EventKind
-from ._events import Running as Running
 from ._experiment import Experiment as Experiment
-from ._findings import Finding as Finding
-from ._findings import Maintenance as Maintenance
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
 from ._repository import Repository as Repository
@@ -27,11 +19,15 @@ from ._values import Code as Code
 from ._values import CompletedProcess as CompletedProcess
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
+from ._values import Progress as Progress
 from ._values import Record as Record
 from ._values import Records as Records
+from ._values import RemoteExperiment as RemoteExperiment
 from ._values import Series as Series
 from ._values import Settings as Settings
 from ._values import Skipped as Skipped
+from ._values import Transfer as Transfer
+from ._values import TransferProgress as TransferProgress
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
 from .errors import ApplyPending as ApplyPending
@@ -40,6 +36,7 @@ from .errors import CheckoutLost as CheckoutLost
 from .errors import CommandFailed as CommandFailed
 from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
+from .errors import Diverged as Diverged
 from .errors import ExperimentNotFound as ExperimentNotFound
 from .errors import ForkedError as ForkedError
 from .errors import GitError as GitError
@@ -57,11 +54,25 @@ from .errors import NothingApplied as NothingApplied
 from .errors import NotOwner as NotOwner
 from .errors import QueueFull as QueueFull
 from .errors import ReadOnlyRepository as ReadOnlyRepository
+from .errors import RemoteError as RemoteError
 from .errors import RepositoryClosed as RepositoryClosed
 from .errors import RepositoryNotFound as RepositoryNotFound
 from .errors import TooManyOpenFiles as TooManyOpenFiles
 from .errors import UnsafePath as UnsafePath
 from .errors import UnsupportedRepository as UnsupportedRepository
+
+if TYPE_CHECKING:
+    from ._applied import Applied as Applied
+    from ._applied import Undone as Undone
+    from ._comparison import Change as Change
+    from ._comparison import Comparison as Comparison
+    from ._comparison import FileChange as FileChange
+    from ._comparison import Side as Side
+    from ._events import Event as Event
+    from ._events import EventKind as EventKind
+    from ._events import Running as Running
+    from ._findings import Finding as Finding
+    from ._findings import Maintenance as Maintenance
 
 __version__ = "0.1.0.dev0"
 
@@ -72,12 +83,14 @@ __all__ = [
     "ApplyPending",
     "BranchExists",
     "Change",
+    "CheckoutLost",
     "Code",
     "CommandFailed",
     "Comparison",
     "CompletedProcess",
     "DirtyWorkspace",
     "DiskFull",
+    "Diverged",
     "Event",
     "EventKind",
     "Experiment",
@@ -101,10 +114,13 @@ __all__ = [
     "NoBaseline",
     "NotOwner",
     "NothingApplied",
+    "Progress",
     "QueueFull",
     "ReadOnlyRepository",
     "Record",
     "Records",
+    "RemoteError",
+    "RemoteExperiment",
     "Repository",
     "RepositoryClosed",
     "RepositoryNotFound",
@@ -116,6 +132,8 @@ __all__ = [
     "State",
     "Status",
     "TooManyOpenFiles",
+    "Transfer",
+    "TransferProgress",
     "Undone",
     "UnsafePath",
     "UnsupportedRepository",
@@ -123,3 +141,30 @@ __all__ = [
     "errors",
     "init",
 ]
+
+_LATE: Final = {
+    "Applied": "_applied",
+    "Change": "_comparison",
+    "Comparison": "_comparison",
+    "Event": "_events",
+    "EventKind": "_events",
+    "FileChange": "_comparison",
+    "Finding": "_findings",
+    "Maintenance": "_findings",
+    "Running": "_events",
+    "Side": "_comparison",
+    "Undone": "_applied",
+}
+"""Values that few programs name, and the rooms that they come from: imported when they are asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return a value that is imported when it is asked for."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LATE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """Return all that `aexp` shows."""
+    return list(__all__)

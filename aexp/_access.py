@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._desk import Desk
-from ._events import Event
-from ._living import Living
 from ._pipelines import Pipelines
 from ._store import Store
 from ._values import Settings, StrPath
 from ._workers import Worker
 from .errors import ForkedError, RepositoryClosed
+
+if TYPE_CHECKING:
+    from ._events import Event
+    from ._living import Living
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -57,7 +59,7 @@ class Access:
         return worker
 
 
-def _read_on(living: Living, dead: bool) -> tuple[list[Event], bool]:
+def _read_on(living: "Living", dead: bool) -> "tuple[list[Event], bool]":
     return living.read(dead=dead, tell=False)
 
 

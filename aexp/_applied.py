@@ -94,7 +94,7 @@ class Decision:
     unchanged: int = 0
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Wish:
     """What shall stand where, by path; what HEAD holds there; and the MD5s that a data cache can give back there."""
 

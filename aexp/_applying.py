@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
-from . import _undo, _workspace
 from ._access import Access
-from ._applied import Applied, Undone
 from ._store import Store
 from ._values import StrPath
+
+if TYPE_CHECKING:
+    from ._applied import Applied, Undone
 
 
 class Applying(Access):
     """The part of a `Repository` that changes the work tree; nothing else does."""
 
-    async def apply(self, name: str, *, force: bool = False, paths: Collection[StrPath] | None = None) -> Applied:
+    async def apply(self, name: str, *, force: bool = False, paths: Collection[StrPath] | None = None) -> "Applied":
         """Make the files of the work tree those of the experiment *name*, or of any other commit that *name* means.
 
         HEAD, the branch and the index stay; `git status` shows the difference. Files of HEAD that the experiment does
@@ -31,7 +33,7 @@ class Applying(Access):
         chosen = None if paths is None else frozenset(os.fspath(path).rstrip("/").removeprefix("./") for path in paths)
         return await self._write(_apply, name, force, chosen, dict(os.environ))
 
-    async def undo_apply(self, *, force: bool = False) -> Undone:
+    async def undo_apply(self, *, force: bool = False) -> "Undone":
         """Put back, to the byte, what the last `apply()` here replaced; the one before it is then the last.
 
         Works after an apply that was killed, too, and when it is killed itself it can be called again. Raises
@@ -41,9 +43,15 @@ class Applying(Access):
         return await self._write(_take_back, force)
 
 
-def _apply(store: Store, name: str, force: bool, paths: frozenset[str] | None, variables: Mapping[str, str]) -> Applied:
+def _apply(
+    store: Store, name: str, force: bool, paths: frozenset[str] | None, variables: Mapping[str, str]
+) -> "Applied":
+    from . import _workspace
+
     return _workspace.apply(store.handle, store.read_tree, name, force=force, paths=paths, home=variables)
 
 
-def _take_back(store: Store, force: bool) -> Undone:
+def _take_back(store: Store, force: bool) -> "Undone":
+    from . import _undo
+
     return _undo.undo(store.handle, force=force)

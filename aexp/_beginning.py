@@ -7,10 +7,10 @@ from typing import Any
 
 from attrs import evolve
 
-from . import _joining
 from ._desk import Desk
 from ._experiment import Experiment
 from ._repository import Repository
+from ._store import Store
 from ._values import Settings, StrPath
 from ._ways import Join, way
 from .errors import InvalidParams, RepositoryNotFound
@@ -77,7 +77,7 @@ class Beginning:
         repository = Repository(join.repository, settings=self._repository._settings)
         try:
             await repository.open()
-            there = await repository._write(_joining.is_open, join)
+            there = await repository._write(_is_open, join)
         except RepositoryNotFound:
             return
         except BaseException:
@@ -111,3 +111,9 @@ class Beginning:
             await self._experiment.__aexit__(kind, error, trace)
         finally:
             await self._repository.aclose()
+
+
+def _is_open(store: Store, join: Join) -> bool:
+    from . import _joining
+
+    return _joining.is_open(store, join)

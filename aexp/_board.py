@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 from attrs import define, field, frozen
 
-from . import _git, _sessions
+from . import _dvc, _git, _sessions
 from ._files import Breath, make_folders
 from ._formats.experiment import pipeline, summary_tree
 from ._formats.series import Number
@@ -31,8 +31,6 @@ SETTLE: Final = 1.0
 repository in less, and passes over all that are marked."""
 IDLE: Final = 60.0
 """Seconds after which a place that nobody uses is taken away."""
-MOST: Final = 64
-"""How many experiments a session shows unless it is asked for all: `dvc exp show` takes some 30 ms for each."""
 _RUNNING: Final = 2
 _FINISHED: Final = 6
 """`dvc.repo.experiments.executor.base.TaskStatus`."""
@@ -51,7 +49,7 @@ class Row:
     step: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Place:
     """A place on the board, and the experiment it shows."""
 
@@ -61,7 +59,7 @@ class _Place:
     """When it became free, by the monotonic clock."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Board:
     """The places of one session below the DVC repository at *root*."""
 
@@ -98,18 +96,19 @@ class Board:
             if now - place.since > IDLE:
                 self._take_away(place)
 
-    def clear(self) -> None:
-        """Mark every place as finished, so that DVC shows none of them."""
-        for place in self._places:
-            if place.row is not None:
-                self._finish(place, time.monotonic())
+    def close(self) -> None:
+        """Mark every place as finished, so that DVC shows none of them, and take away what has been so for a while.
 
-    def take_down(self) -> None:
-        """Take all places away, `SETTLE` seconds after `clear`."""
+        The rest goes with the next `sweep`: nobody waits here for a DVC that may be looking.
+        """
+        now = time.monotonic()
         for place in list(self._places):
-            self._take_away(place)
-        _take_down(self.root, self.session)
-        self._baselines.clear()
+            if place.row is not None:
+                self._finish(place, now)
+            elif now - place.since > SETTLE:
+                self._take_away(place)
+        if not self._places:
+            _take_down(self.root, self.session)
 
     # ---- places ----
 
@@ -214,20 +213,6 @@ def place_id(session: str, number: int) -> str:
     return hashlib.sha1(f"aexp {session} {number}".encode(), usedforsecurity=False).hexdigest()
 
 
-def find_root(path: str, worktree: str | None) -> str | None:
-    """Return the DVC repository that *path* lies in, at the top of *worktree* at most; None without one."""
-    if worktree is None:
-        return None
-    place = os.path.realpath(path)
-    if os.path.commonpath([place, worktree]) != worktree:
-        place = worktree
-    while not os.path.isfile(os.path.join(place, DVC, ".gitignore")):  # without it our files would show up in Git
-        if place == worktree:
-            return None
-        place = os.path.dirname(place)
-    return place
-
-
 def check_plain(root: str) -> None:
     """Raise `NotADirectoryError` when a symbolic link leads out of where the board stands."""
     for path in (RUNS, OURS):
@@ -241,7 +226,7 @@ def sweep(handle: _git.Handle, path: str) -> str | None:
 
     The names in `OURS` say what is whose.
     """
-    root = find_root(path, handle.worktree)
+    root = _dvc.find_root(path, handle.worktree)
     if root is not None:
         with suppress(OSError):  # somebody else does it, too, or nothing can be written
             _sweep(root, handle.common)
@@ -255,28 +240,26 @@ def _sweep(root: str, common: str) -> None:
     except OSError:  # nothing there, or nothing that we could change
         return
     dead = [id for id in sessions if re.fullmatch("[0-9a-f]{32}", id) and not _sessions.is_alive(common, id)]
-    marked = False
     for id in dead:
-        for place in _places(root, id):
-            marked = _mark(root, id, place) or marked
-    if marked:
-        time.sleep(SETTLE)
-    for id in dead:
-        for place in _places(root, id):
+        left = [place for place in _places(root, id) if _may_be_seen(root, id, place)]
+        for place in set(_places(root, id)).difference(left):
             _take_away(root, id, place)
-        _take_down(root, id)
+        if not left:
+            _take_down(root, id)
 
 
 def _places(root: str, session: str) -> list[str]:
     return [name for name in os.listdir(os.path.join(root, OURS, session)) if re.fullmatch("[0-9a-f]{40}", name)]
 
 
-def _mark(root: str, session: str, place: str) -> bool:
-    """Mark what a dead session has put up as finished; say whether there was something to mark."""
+def _may_be_seen(root: str, session: str, place: str) -> bool:
+    """Say whether a DVC that is under way may still open what a dead session has put up; mark it as finished."""
     path = os.path.join(root, RUNS, place, f"{place}.run")
     with suppress(OSError, ValueError):
         with open(path, "rb") as file:
             told: dict[str, Any] = orjson.loads(file.read())
+        if told["status"] == _FINISHED:
+            return time.time() - os.stat(path).st_mtime < SETTLE
         made = os.path.join(root, OURS, session, "file")
         with open(made, "wb") as file:
             file.write(orjson.dumps({**told, "status": _FINISHED}))

@@ -12,9 +12,10 @@ from typing import Final
 from attrs import define, field, frozen
 
 from ._files import Breath, translating
-from ._formats.gitobjects import EXECUTABLE, FILE, GITLINK, SYMLINK, Kind, is_git_folder, object_id
+from ._formats.gitobjects import EXECUTABLE, FILE, GITLINK, SYMLINK, Kind, is_git_folder, object_id, parse_commit
 from ._formats.status import Change, parse_status, quoted
-from ._git import Handle, read_quarantined, run
+from ._git import Handle, read_object, read_quarantined, read_ref, resolve_commit, run
+from ._layout import DVC_BASELINE, DVC_HEAD
 from ._values import CodeMode, Settings, Skipped
 from .errors import GitError
 
@@ -23,11 +24,32 @@ RACY: Final = 2.0
 MANY: Final = 20_000
 """Above this many tracked files one `git status` is cheaper than looking at each in Python."""
 TRIES: Final = 3
+MEANWHILE: Final = 1.0
+"""Seconds to wait for DVC to put HEAD back, which takes it a few milliseconds."""
 
 Edits = dict[str, tuple[int, bytes] | None]
 
 
-@frozen(eq=False)
+def baseline_of(handle: Handle, spec: str) -> tuple[str, str]:
+    """Return (rev, tree) of the commit that an experiment starts from when *spec* is asked for; raise `NoBaseline`.
+
+    While DVC saves an experiment, HEAD is for a moment the commit that it makes; what is meant is the one that it
+    started from, which DVC itself takes for HEAD meanwhile (`dvc.scm.resolve_rev`).
+    """
+    end = time.monotonic() + MEANWHILE
+    while True:
+        found = resolve_commit(handle, spec)
+        if spec != "HEAD" or not handle.repo.head_is_detached:
+            return found
+        parents = parse_commit(read_object(handle, found[0])[1]).parents
+        if parents == (read_ref(handle, DVC_BASELINE),):
+            return resolve_commit(handle, parents[0])
+        if parents != (read_ref(handle, DVC_HEAD),) or time.monotonic() > end:
+            return found  # the user's own
+        time.sleep(0.01)
+
+
+@frozen(eq=False, repr=False)
 class Snapshot:
     """What to lay over HEAD's tree: edits by path, the blobs they need, and what was left out."""
 
@@ -43,7 +65,7 @@ class Snapshot:
             shutil.rmtree(self.quarantine, ignore_errors=True)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Watch:
     """Knows whether the tracked files may have changed since they were last captured."""
 

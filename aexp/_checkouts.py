@@ -16,13 +16,11 @@ from attrs import frozen
 from . import _git, _refs
 from ._clearing import open_up, wipe
 from ._files import lock, make_folders, read, translating, write_all
-from ._layout import ROOT
+from ._layout import ROOT, WORKSPACES
 from ._machine import at_work
 from ._sessions import LOCK, TMP
 from .errors import AexpError, CheckoutLost
 
-PLACE: Final = "workspaces"
-"""The folder of the checkouts in ours."""
 IDLE: Final = "idle"
 """The file that says that a checkout is clean and nobody's, and of which tree; what nobody holds without it is spoiled."""
 KEPT_IDLE: Final = 86400.0
@@ -207,7 +205,7 @@ def sweep(common: str, now: float) -> list[str]:
 
 
 def _place(common: str) -> str:
-    return os.path.join(common, ROOT, PLACE)
+    return os.path.join(common, ROOT, WORKSPACES)
 
 
 def _folders(place: str) -> Iterator[str]:

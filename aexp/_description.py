@@ -3,14 +3,13 @@
 import asyncio
 import base64
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve
 
 from ._desk import Desk, changed_files, logged_text, parameters, parsed, rendered
 from ._formats.account import Account
 from ._formats.journal import Kind
-from ._formats.overrides import Override
 from ._formats.params import merge, to_json
 from ._intake import Intake
 from ._lifecycle import Action, after
@@ -18,6 +17,9 @@ from ._names import check_file_path, check_message, check_tag
 from ._values import StrPath
 from ._workers import settled
 from .errors import InvalidParams, UnsafePath
+
+if TYPE_CHECKING:
+    from ._formats.overrides import Override
 
 T = TypeVar("T")
 
@@ -72,7 +74,7 @@ class Description(Intake):
         self._account, self._params_text = evolve(account, params=merged), text
         self._journal.record(Kind.PARAMS, [account.number, to_json(given)])
 
-    async def _change_files(self, file: str, values: Mapping[str, Any], overrides: Sequence[Override]) -> None:
+    async def _change_files(self, file: str, values: Mapping[str, Any], overrides: "Sequence[Override]") -> None:
         after(self._state, Action.SET_PARAMS)
         account, desk = self._here()
         if account.joins:

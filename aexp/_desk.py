@@ -10,28 +10,29 @@ from attrs import define, evolve, field, frozen
 from ._formats.account import Account
 from ._formats.files import Files
 from ._formats.journal import Extents, Kind
-from ._formats.overrides import Override, parse_override
 from ._formats.params import decoded, dump_params, merge
 from ._formats.plain import plain
 from ._journal import Journal
 from ._names import check_file_path
-from ._parameters import with_overrides, with_values
-from ._programs import Ended, Program
 from ._saver import Saver
 from ._sessions import read_extents
 from ._store import Start, Started, Store
 from ._values import CodeMode, OnError, Settings
+from ._ways import Within
 from ._workers import Gatherer, Worker
 
 if TYPE_CHECKING:
     from ._experiment import Experiment
+    from ._formats.overrides import Override
+    from ._preview import Preview
+    from ._programs import Ended, Program
 
 
 MAKING: Final = 4
 """How many threads work at checkouts at a time."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Desk:
     """What the experiments of one open repository share."""
 
@@ -41,8 +42,12 @@ class Desk:
     journal: Journal
     saver: Saver
     start: Gatherer[Start, Started]
-    origin: Mapping[str, str]
+    origin: Mapping[str, Any]
     entropy: Callable[[int], bytes]
+    preview: "Worker[Preview] | None" = None
+    """Where there is a DVC repository: what writes ahead for its table."""
+    within: Within | None = None
+    """The run of DVC that the experiments are part of."""
     taken: "dict[str, Experiment]" = field(factory=dict)
     """The open experiments by ref."""
     place: str = ""
@@ -53,13 +58,23 @@ class Desk:
     """How many checkouts may be made or taken from at a time."""
     _numbers: int = 0
 
+    def name_for(self, options: "Options") -> str | None:
+        """Return the name of an experiment that *options* ask for; None when it is to be given one."""
+        return options.name if self.within is None else self.within.name
+
+    def wish(self, name: str, options: "Options") -> Start:
+        """Return the wish to begin an experiment called *name*; a run of DVC has chosen the name and the baseline."""
+        baseline = options.baseline if self.within is None else self.within.baseline
+        free = self.within is None
+        return Start(name, baseline, options.code, options.force, options.params, options.overrides, free)
+
     def number(self) -> int:
         """Return the next number of an experiment in this session."""
         self._numbers += 1
         return self._numbers
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Options:
     """What `Repository.experiment` was asked for."""
 
@@ -72,12 +87,7 @@ class Options:
     on_error: OnError
     force: bool
     outs: tuple[str, ...] = ()
-    overrides: tuple[Override, ...] = ()
-
-
-def wish(name: str, options: Options) -> Start:
-    """Return what is asked of the Git thread to begin the experiment *name*."""
-    return Start(name, options.baseline, options.code, options.force, options.params, options.overrides)
+    overrides: "tuple[Override, ...]" = ()
 
 
 def options_of(account: Account) -> Options:
@@ -104,10 +114,14 @@ def parameters(params: object, more: Mapping[str, Any]) -> dict[str, Any]:
     return merge({} if params is None else plain(params), plain(more))
 
 
-def parsed(overrides: Sequence[str], folder: str) -> tuple[Override, ...]:
+def parsed(overrides: Sequence[str], folder: str) -> "tuple[Override, ...]":
     """Return *overrides*, each of a file that an experiment may hold; raise `InvalidParams`, `UnsafePath`."""
     if isinstance(overrides, str):
         raise TypeError("overrides are a sequence of texts, not one text")
+    if not overrides:
+        return ()
+    from ._formats.overrides import parse_override
+
     found = map(parse_override, overrides)
     return tuple(evolve(each, file=check_file_path(each.file, folder=folder)) for each in found)
 
@@ -126,12 +140,14 @@ def logged_text(store: Store, number: int, extents: Extents, path: str) -> str:
 def changed_files(
     store: Store,
     tree: str,
-    overrides: Sequence[Override],
+    overrides: "Sequence[Override]",
     file: str,
     values: Mapping[str, Any],
     known: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the texts of parameter files after *values* were merged into *file*, and then *overrides* applied."""
+    from ._parameters import with_overrides, with_values
+
     texts = dict(known)
     if file:
         texts[file] = with_values(store.handle, tree, file, values, texts)

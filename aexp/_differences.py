@@ -1,11 +1,12 @@
 """Comparing two commits, be they experiments or not: their parameters, metrics and files."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ._comparison import Comparison, FileChange, Side, changes, flat_params
 from ._files import Breath
+from ._formats.experiment import is_carried
 from ._formats.status import Difference, parse_differences
 from ._git import Handle, resolve_commit, run, run_bounded
 from ._pipelines import Pipelines
@@ -54,18 +55,20 @@ def compare(library: Pipelines, left: str, right: str, folder: str, patch: bool)
     handle = library.handle
     (old, old_side), (new, new_side) = (_read(library, name, folder) for name in (left, right))
     own = f"{folder}/"
-    files = [
-        FileChange(path, each.kind)
-        for each in tree_differences(handle, old_side.rev, new_side.rev)
-        if not (path := os.fsdecode(each.path)).startswith(own)
-    ]
+    files, passed = list[FileChange](), [folder]
+    for each in tree_differences(handle, old_side.rev, new_side.rev):
+        path = os.fsdecode(each.path)
+        if None in (each.old, each.new) and is_carried(path, (each.old or each.new or (0, b""))[1]):
+            passed.append(path)
+        elif not path.startswith(own):
+            files.append(FileChange(path, each.kind))
     return Comparison(
         left=old_side,
         right=new_side,
         params=changes(flat_params(old.params), flat_params(new.params)),
         metrics=changes(old.metrics, new.metrics),
         files=tuple(files),
-        patch=_patch(handle, old_side.rev, new_side.rev, folder) if patch else None,
+        patch=_patch(handle, old_side.rev, new_side.rev, passed) if patch else None,
     )
 
 
@@ -75,11 +78,11 @@ def _read(library: Pipelines, name: str, folder: str) -> tuple[Record, Side]:
     return record, Side(name, rev, record.damaged)
 
 
-def _patch(handle: Handle, old: str, new: str, folder: str) -> str:
-    """Return what `git diff` prints; it starts no program that attributes or a configuration may name."""
+def _patch(handle: Handle, old: str, new: str, passed: Sequence[str]) -> str:
+    """Return what `git diff` prints of all paths but those *passed* over; it starts no program that attributes or a configuration may name."""
     quiet = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
     found, whole = run_bounded(
-        handle, PATCH_LIMIT, "diff", *quiet, old, new, "--", ":(top)", f":(top,exclude,literal){folder}"
+        handle, PATCH_LIMIT, "diff", *quiet, old, new, "--", ":(top)", *(f":(top,exclude,literal){p}" for p in passed)
     )
     if whole:
         return found.decode("utf-8", "replace")

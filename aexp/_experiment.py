@@ -9,12 +9,11 @@ from typing import Any, Final, Self, TypeVar
 
 from attrs import evolve
 
-from . import _joining
-from ._desk import Desk, Options, wish
+from ._desk import Desk, Options
 from ._formats.account import Account, begin, failure_to_json
 from ._formats.batch import Stream
 from ._formats.experiment import part_record
-from ._formats.journal import Kind
+from ._formats.journal import Extents, Kind
 from ._formats.series import Number
 from ._layout import experiment_ref
 from ._lifecycle import Action, State, Status, after, is_ending
@@ -124,10 +123,11 @@ class Experiment(Running):
     async def _init(self) -> None:
         after(self._state, Action.INIT)
         desk = await self._open(self._options.baseline)
-        for left in reversed(range(GUESSES if self._options.name is None else 1)):
-            name = self._options.name or random_name(desk.entropy(8))
+        given = desk.name_for(self._options)
+        for left in reversed(range(GUESSES if given is None else 1)):
+            name = given or random_name(desk.entropy(8))
             try:
-                started = await desk.start(wish(name, self._options))
+                started = await desk.start(desk.wish(name, self._options))
                 ref = experiment_ref(started.baseline, name)
                 if ref in desk.taken and not self._options.force and self._join is None:
                     raise NameTaken(name, None)
@@ -206,7 +206,8 @@ class Experiment(Running):
         told = evolve(account, duration=time.monotonic() - self._began, step=self._step, message=text)
         rev = (await desk.saver.commit(self._request(told, final=False, force=False))).rev
         account, _ = self._here()
-        self._account = evolve(account, checkpoints=(*account.checkpoints, rev))
+        if rev:  # a run of DVC makes none
+            self._account = evolve(account, checkpoints=(*account.checkpoints, rev))
         return rev
 
     # ---- end ----
@@ -259,7 +260,7 @@ class Experiment(Running):
         account, desk = self._here()
         if self._join is not None:
             await self._journal.flush()
-            step = await desk.worker.run(_joining.highest, account, self._stream.extents.copy())
+            step = await desk.worker.run(_highest, account, self._stream.extents.copy())
             self._record = part_record(evolve(account, step=step), self._summary, desk.settings.folder)
         else:
             self._record = await desk.saver.commit(self._request(account, final=True, force=force))
@@ -336,3 +337,9 @@ class Experiment(Running):
             await self._in_turn(self._save(None, False))
         else:
             await self._in_turn(self._leave(Kind.KEPT if keep == "keep" else Kind.DISCARDED))
+
+
+def _highest(store: Store, account: Account, extents: Extents) -> int:
+    from . import _joining
+
+    return _joining.highest(store, account, extents)

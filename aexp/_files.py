@@ -91,6 +91,20 @@ def write_new(path: str, content: bytes, *, mode: int = 0o644) -> None:
         os.close(descriptor)
 
 
+def replace(path: str, content: bytes, *, mode: int = 0o644) -> None:
+    """Make the file *path* anew with *content*: others see the old one or the new one, whole; nothing is synced."""
+    draft = f"{path}.aexp-{os.getpid()}-{threading.get_ident()}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        write_all(descriptor, content)
+        os.replace(draft, path)
+    except BaseException:
+        remove(draft)
+        raise
+    finally:
+        os.close(descriptor)
+
+
 def write_many(contents: Mapping[str, bytes]) -> None:
     """Make each file (path -> content), anew where one of that name lies, and sync them, several at once.
 
@@ -193,6 +207,10 @@ def _is_still(path: str, descriptor: int) -> bool:
         return False
     ours = os.fstat(descriptor)
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+class Stopped(Exception):
+    """A long call was told to stop, and has; it left nothing half done."""
 
 
 class Thread(Executor):

@@ -40,12 +40,10 @@ SEEN: Final = 100_000
 """How many groups of objects are remembered to be there."""
 
 _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
-_KEPT_VARIABLES: Final = frozenset(
-    {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
-)
+_KEPT_VARIABLES: Final = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Handle:
     """One opened repository; it stays in the thread that opened it (libgit2 objects are not for sharing)."""
 
@@ -140,12 +138,13 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return inherited | fixed | dict(extra or {})
 
 
-def _place(handle: Handle, folder: str | None = None) -> str:
-    place = folder or handle.worktree or handle.common
-    return place if os.path.isdir(place) else handle.common  # a linked worktree can go while its experiments go on
+def place(handle: Handle, folder: str | None = None) -> str:
+    """Return the folder that a `git` child starts in: *folder*, or the top of the work tree, while that is there."""
+    wanted = folder or handle.worktree or handle.common
+    return wanted if os.path.isdir(wanted) else handle.common  # a linked worktree can go while its experiments go on
 
 
-def _command(config: Sequence[str] = ()) -> list[str]:
+def command(config: Sequence[str] = ()) -> list[str]:
     """Return the beginning of a command of `git`, with the settings *config* (`key=value` each)."""
     return ["git", *(word for setting in (*_CONFIG, *config) for word in ("-c", setting))]
 
@@ -158,17 +157,16 @@ def run(
     folder: str | None = None,
     config: Sequence[str] = (),
     niced: bool = False,
-    codes: Sequence[int] = (0,),
 ) -> bytes:
     """Run `git` for the repository, with *config* (`key=value` each), and return what it prints.
 
-    *niced* lets everybody else on the machine go first. Raises `GitError` with its words when it ends with none of
-    *codes*, `ReadOnlyRepository` or `DiskFull` when these say so.
+    *niced* lets everybody else on the machine go first. Raises `GitError` with its words when it fails,
+    `ReadOnlyRepository` or `DiskFull` when these say so.
     """
     try:
         done = subprocess.run(
-            [*(("nice", "-n", "10") if niced else ()), *_command(config), *arguments],
-            cwd=_place(handle, folder),
+            [*(("nice", "-n", "10") if niced else ()), *command(config), *arguments],
+            cwd=place(handle, folder),
             input=input,
             capture_output=True,
             env=environment({**handle.variables, **(extra or {})}),
@@ -177,7 +175,7 @@ def run(
         )
     except FileNotFoundError:
         raise GitNotFound("none") from None
-    if done.returncode not in codes:
+    if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
         raise _refusal(handle, f"run `git {arguments[0]}`", said)
     return done.stdout
@@ -191,8 +189,8 @@ def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, boo
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            [*_command(), *arguments],
-            cwd=_place(handle),
+            [*command(), *arguments],
+            cwd=place(handle),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -228,15 +226,23 @@ def _refusal(handle: Handle, action: str, said: str) -> AexpError:
     return GitError(action, said)
 
 
+def setting(handle: Handle, key: str) -> str | None:
+    """Return the setting *key* of Git's configuration; None where it is not set."""
+    config = handle.repo.config
+    return config[key] if key in config else None
+
+
+def remotes(handle: Handle) -> list[str]:
+    """Return the names of the configured remotes."""
+    with translating_git("list the remotes"):
+        return [name for name in handle.repo.remotes.names() if name]
+
+
 def identity(handle: Handle, variables: Mapping[str, str]) -> Author:
     """Return who makes commits here, as Git finds it: *variables* (the environment), then the configuration, then user@host."""
-    config = handle.repo.config
-
-    def setting(key: str) -> str | None:
-        return config[key] if key in config else None
-
     login, host = user(), socket.gethostname()
-    name, email = setting("user.name") or login, setting("user.email") or f"{login}@{host}"
+    name = setting(handle, "user.name") or login
+    email = setting(handle, "user.email") or f"{login}@{host}"
     author = (variables.get("GIT_AUTHOR_NAME") or name, variables.get("GIT_AUTHOR_EMAIL") or email)
     committer = (variables.get("GIT_COMMITTER_NAME") or name, variables.get("GIT_COMMITTER_EMAIL") or email)
     return Author(author, committer, (time.localtime().tm_gmtoff or 0) // 60)

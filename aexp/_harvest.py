@@ -9,6 +9,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from . import _outs
+from ._applied import parents
 from ._beneath import Beneath
 from ._capture import snapshot
 from ._checkouts import Checkout
@@ -295,12 +296,9 @@ def _named(checkout: Checkout, ground: Beneath, wanted: Wanted) -> list[str]:
     paths = [path for path in named if work_tree_fault(path) is None and ground.kind(path) in ("file", "folder")]
     if not paths:
         return []
-    listed = run(checkout.handle, "check-ignore", "-z", "--stdin", input=_lines(paths), codes=(0, 1))
-    return [os.fsdecode(path) for path in listed.split(b"\0")[:-1]]
-
-
-def _lines(paths: Collection[str]) -> bytes:
-    return b"".join(os.fsencode(path) + b"\0" for path in paths)
+    ignored = run(checkout.handle, "ls-files", "-z", "--others", "--ignored", "--exclude-standard").split(b"\0")[:-1]
+    known = {each for path in map(os.fsdecode, ignored) for each in (path, *parents(path))}
+    return [path for path in paths if path in known]
 
 
 def _paths(section: object) -> Iterator[str]:

@@ -43,7 +43,7 @@ class Index:
     """The index of a repository during one look at its experiments, with aexp's files in *folder* of each commit."""
 
     def __init__(self, common: str, folder: str) -> None:
-        import sqlite3  # noqa: PLC0415  # who does not list experiments need not load it: a twentieth of `import aexp`
+        import sqlite3  # who does not list experiments need not load it: a twentieth of `import aexp`
 
         self._sqlite = sqlite3
         self._path = os.path.join(common, ROOT, NAME)

@@ -21,7 +21,7 @@ from ._ways import Join
 from .errors import JournalCorrupt
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Part:
     """What one program brought to the experiment that it joined."""
 
@@ -33,11 +33,6 @@ class Part:
     step: int
     points: int
     files: frozenset[str]
-
-
-def session_joins(join: Join) -> dict[str, Any]:
-    """Return what `owner.lock` says of a session that follows *join*."""
-    return {_sessions.JOINS: {"experiment": join.experiment, "session": join.session}}
 
 
 def is_open(store: Store, join: Join) -> bool:

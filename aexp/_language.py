@@ -111,7 +111,7 @@ _OUTSIDE: Final = (
 # ---- from text to closures ----
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Term:
     """A part of an expression, compiled; a constant one looks at no record, a moment is a field that holds a time."""
 

@@ -9,6 +9,10 @@ EXPERIMENTS: Final = "refs/exps/"
 INTERNAL: Final = tuple(f"{EXPERIMENTS}{word}" for word in ("apply", "celery", "exec", "temp", "stash"))
 """Refs below `refs/exps/` that belong to DVC itself; DVC skips them by string prefix, and so do we."""
 
+DVC_BASELINE: Final = f"{EXPERIMENTS}exec/EXEC_BASELINE"
+DVC_HEAD: Final = f"{EXPERIMENTS}exec/EXEC_HEAD"
+"""The commit that DVC's run or save in this work tree started from: while it lasts, and until the next."""
+
 PRIVATE: Final = "refs/aexp/"
 """Our own refs: DVC and a plain push ignore them."""
 
@@ -21,11 +25,28 @@ ANCHORS: Final = f"{PRIVATE}wip/"
 PARAMS: Final = "params.yaml"
 METRICS: Final = "metrics.json"
 PIPELINE: Final = "dvc.yaml"
+LOCK: Final = "dvc.lock"
 ACCOUNT: Final = "experiment.json"
 SERIES: Final = "plots/metrics"
 
+_IGNORED: Final = """\
+# Add patterns of files dvc should ignore, which could improve
+# the performance. Learn more at
+# https://dvc.org/doc/user-guide/dvcignore
+"""
+
+SKELETON: Final = (
+    (".dvc/config", ""),
+    (".dvc/.gitignore", "/config.local\n/tmp\n/cache\n"),
+    (".dvcignore", _IGNORED),
+)
+"""What `dvc init` makes. `dvc exp apply` takes away what an experiment does not have: without these, DVC itself."""
+
 ROOT: Final = "aexp"
 """Our folder in the common Git directory."""
+
+WORKSPACES: Final = "workspaces"
+"""The folder of private checkouts in ours."""
 
 FORMAT: Final = "1"
 """The content of `aexp/format`: the version of everything below `aexp/`."""

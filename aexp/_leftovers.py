@@ -32,7 +32,7 @@ SYNCED: Final = (2, 36)
 PACKS: Final = "objects/pack"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Done:
     """What was done so far."""
 

@@ -62,6 +62,19 @@ def _experiment_fault(name: str) -> str | None:
     return None
 
 
+def is_holdable(name: str) -> bool:
+    """Say whether a disk and a terminal can hold the *name* that somebody else gave an experiment.
+
+    More lenient than `check_experiment_name`, since DVC's users call theirs `2024` or `HEAD`, too.
+    """
+    return (
+        0 < len(name.encode("utf-8", "surrogateescape")) <= 200
+        and unicodedata.is_normalized("NFC", name)
+        and not any(unicodedata.category(character) in _KINDS for character in name)
+        and re.search(_FORBIDDEN, name) is None
+    )
+
+
 # A control character, half of a surrogate pair, or a segment that is empty, `.` or `..`: one search per logged name.
 _BAD_METRIC = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|(?:\A|/)\.{0,2}(?=/|\Z)"
 

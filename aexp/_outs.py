@@ -33,7 +33,7 @@ BATCH: Final = 8 * 2**20
 """Bytes read before what was put is waited for, so that memory holds no more, however much is taken."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Taken:
     """What was put into an experiment, and what was left out, with the reasons."""
 
@@ -44,7 +44,7 @@ class Taken:
 Signature = tuple[int, int, int] | None
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Before:
     """The folder that a program runs in, and how DVCLive's files stood there before."""
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import frozen
 
-from ._files import read, remove, sync, sync_folder, translating, write_all
+from ._files import read, remove, sync, sync_folder, translating, write_all, write_new
 from ._formats.gitobjects import Kind
 from ._formats.gitpack import PackEncoder
 from .errors import GitError
@@ -22,7 +22,7 @@ TRIES: Final = 3
 """How often a pack is written when somebody takes it away half-written."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Pack:
     """A pack that stands in the repository, kept from being collected until `release`."""
 
@@ -110,6 +110,30 @@ def _write_stream(path: str, chunks: Iterable[bytes]) -> None:
         sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def adopt_packs(common: str, quarantine: str, owner: str) -> list[Pack]:
+    """Move the packs that a `git` child wrote and synced into the object folder *quarantine* into the repository.
+
+    Each is kept from being collected until `release`. One that stands here already stays as it is, and so does what
+    keeps it. The index comes last: no Git sees a pack before it is whole and kept.
+    """
+    source, target = os.path.join(quarantine, "pack"), os.path.join(common, "objects", "pack")
+    adopted = []
+    with translating(target):
+        os.makedirs(target, exist_ok=True)
+        for name in sorted(os.listdir(source)):
+            stem, ending = os.path.splitext(name)
+            path = os.path.join(target, stem)
+            if ending == ".idx" and not os.path.exists(f"{path}.idx"):
+                with suppress(FileExistsError):  # somebody is just making the same pack, and keeps it
+                    write_new(f"{path}.keep", f"aexp {owner}\n".encode(), mode=0o444)
+                for part in (".pack", ".rev", ".promisor", ".idx"):
+                    with suppress(FileNotFoundError):
+                        os.rename(os.path.join(source, f"{stem}{part}"), f"{path}{part}")
+                adopted.append(Pack(path, b""))
+        sync_folder(target)
+    return adopted
 
 
 def owners(common: str) -> set[str]:

@@ -1,16 +1,20 @@
 """The parameter and metric files that a tree's dvc.yaml files name, as DVC finds them (interop reference, section 2)."""
 
+import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from attrs import Factory, define, field
+from attrs import Factory, define, field, frozen
 
+from . import _dvc
+from ._files import read
 from ._formats.experiment import Others
-from ._formats.gitobjects import FOLDER, Entry, Kind, parse_tree
-from ._formats.params import load_params
+from ._formats.gitobjects import FOLDER, SYMLINK, Entry, Kind, parse_tree
+from ._formats.params import is_json, load_values, plain_params
+from ._formats.pipeline import Named, merge_named, named, tracked, walk_order
 from ._git import Handle, Presence, object_size, read_object
-from ._layout import PARAMS, PIPELINE
+from ._layout import LOCK, METRICS, PARAMS, PIPELINE
 from .errors import GitError, InvalidParams
 
 K = TypeVar("K")
@@ -27,35 +31,52 @@ EXPANDED: Final = 250_000
 """How large one of them may be as YAML (`_formats.yaml`), which takes a second, too."""
 
 
-@define(eq=False)
+@frozen(eq=False, repr=False)
+class _Content:
+    """What a parameter or metric file holds, and whether DVC would say the same of it, value by value."""
+
+    values: Mapping[str, Any]
+    exact: bool
+
+
+@define(eq=False, repr=False)
 class Pipelines:
     """Reads trees, and remembers by object id, so that what a thousand experiments share is read once."""
 
     handle: Handle
     presence: Presence = field(default=Factory(lambda self: Presence(self.handle), takes_self=True))
     _below: dict[bytes, tuple[tuple[str, bytes], ...]] = field(factory=dict)
-    _read: dict[tuple[bytes, str], Mapping[str, Any] | InvalidParams] = field(factory=dict)
+    _read: dict[tuple[bytes, str], _Content | InvalidParams] = field(factory=dict)
     _unsaved: Mapping[bytes, tuple[Kind, bytes]] = field(factory=dict)
-    _known: dict[tuple[Entry, ...], Others] = field(factory=dict)
-    _defaults: dict[bytes, Others] = field(factory=dict)
+    _known: dict[tuple[str, bool, tuple[Entry, ...]], Others] = field(factory=dict)
+    _defaults: dict[tuple[str, bytes], Others] = field(factory=dict)
     _used: set[bytes] = field(factory=set)
     _size: int = 0
     _count: int = 0
+    _missing: bool = False
     _last: tuple[str, Mapping[bytes, Entry]] = ("", {})
 
-    def others(self, tree: str, folder: str, unsaved: Mapping[bytes, tuple[Kind, bytes]] | None = None) -> Others:
+    def others(
+        self,
+        tree: str,
+        folder: str,
+        unsaved: Mapping[bytes, tuple[Kind, bytes]] | None = None,
+        *,
+        data: bool = False,
+    ) -> Others:
         """Return what the dvc.yaml files of *tree* name, but for the one in aexp's own *folder*, and the root's params.yaml.
 
-        *unsaved* holds objects that are not in the repository yet. What cannot be read is said in `damaged`.
+        *unsaved* holds objects that are not in the repository yet. With *data* the `.dvc` files count, too. What cannot
+        be read is said in `damaged`.
         """
         self._unsaved = unsaved or {}
         try:
             root = {name: entry for name, entry in self.root(tree).items() if name != folder.encode()}
-            key = tuple(root.values())  # experiments that started from the same code differ in aexp's folder only
+            key = folder, data, tuple(root.values())  # experiments of the same code differ in aexp's folder only
             known = self._known.get(key)
             if known is None:
-                known = self._found_in(root)
-                if known.damaged is None:  # what is damaged may be mended
+                known = self._found_in(root, folder, data)
+                if known.damaged is None and known.whole:  # what is damaged may be mended
                     _remember(self._known, key, known)
             return known
         except GitError as error:
@@ -69,46 +90,78 @@ class Pipelines:
             self._last = tree, self._tree(bytes.fromhex(tree))
         return self._last[1]
 
-    def _found_in(self, root: Mapping[bytes, Entry]) -> Others:
-        found = tuple(self._pipelines(root.values()))
-        default = root.get(PARAMS.encode())
-        if not found:  # all that counts is one file, which most trees share
-            return self._alone(default, root)
-        return self._look(root, found)
+    def knows_dvc(self, tree: str) -> bool:
+        """Say whether there is a DVC repository in *tree*, at its top or below."""
+        root = self.root(tree)
+        return _dvc.FOLDER.encode() in root or any(path.endswith("/") for path, _ in self._walk(root, "", ""))
 
-    def _alone(self, default: Entry | None, root: Mapping[bytes, Entry]) -> Others:
-        id = b"" if default is None else default.id
-        if id not in self._defaults:
-            _remember(self._defaults, id, self._look(root, ()))
-        return self._defaults[id]
+    def _found_in(self, root: Mapping[bytes, Entry], folder: str, data: bool) -> Others:
+        found = [(path, id) for path, id in self._walk(root, "", folder) if data or path.endswith(PIPELINE)]
+        if found:
+            return self._look(root, found, folder)
+        default = root.get(PARAMS.encode())
+        key = folder, b"" if default is None else default.id  # all that counts is one file, which most trees share
+        if key not in self._defaults:
+            _remember(self._defaults, key, self._look(root, (), folder))
+        return self._defaults[key]
 
     def _object(self, id: bytes) -> tuple[Kind, bytes]:
         return self._unsaved.get(id) or read_object(self.handle, id)
 
-    def _look(self, root: Mapping[bytes, Entry], found: tuple[tuple[str, bytes], ...]) -> Others:
-        named: dict[str, dict[str, list[str] | None]] = {"params": {}, "metrics": {}}
+    def _look(self, root: Mapping[bytes, Entry], found: Sequence[tuple[str, bytes]], folder: str) -> Others:
         problems: list[str] = []
+        names: dict[str, Named] = {}
         self._used.clear()
         self._size = self._count = 0
+        self._missing = False
         for path, id in found:
             try:
-                sections = self._load(id, path)
+                names[path] = self._named(root, path, id)
             except InvalidParams as error:
                 problems.append(str(error))
-                continue
-            for section, files in named.items():
-                for place, keys in _paths(sections, section):
-                    files[posixpath.normpath(posixpath.join(posixpath.dirname(path), place))] = keys
-        named["params"].setdefault(PARAMS, None)
-        params = dict(self._contents(root, named["params"], problems))
-        metrics = {path: _measured(tree) for path, tree in self._contents(root, named["metrics"], problems)}
-        return Others(params, metrics, next(iter(problems), None), b"".join(sorted(self._used)))
+        own = f"{folder}/{PARAMS}", f"{folder}/{METRICS}"
+        if folder:
+            names[f"{folder}/{PIPELINE}"] = Named(whole_params=own[:1], whole_metrics=own[1:])
+        ordered = [names[path] for path in sorted(names, key=walk_order)]
+        wanted, measured = merge_named(ordered, PARAMS if PARAMS.encode() in root else None)
+        places = _taken(wanted, own[0]), _taken(measured, own[1])
+        params = dict(self._contents(root, wanted, {}, problems))
+        metrics = dict(self._contents(root, dict.fromkeys(measured), measured, problems))
+        exact = all(each.exact for each in ordered)
+        exact &= all(each.exact for each in (*params.values(), *metrics.values()))
+        return Others(
+            {path: each.values for path, each in params.items()},
+            {path: _measured(each.values) for path, each in metrics.items()},
+            next(iter(problems), None),
+            b"".join(sorted(self._used)),
+            not self._missing,
+            tuple(data for each in ordered for data in (*each.deps, *each.outs)),
+            places,
+            exact and not problems and params.keys() == wanted.keys() and metrics.keys() == measured.keys(),
+        )
+
+    def _named(self, root: Mapping[bytes, Entry], path: str, id: bytes) -> Named:
+        """Return what the dvc.yaml or `.dvc` file at *path* names; another name is a folder of a DVC repository inside."""
+        if not path.endswith(PIPELINE):
+            return Named(exact=False) if path.endswith("/") else tracked(path, self._load(id, path).values)
+        content = self._load(id, path).values
+        lock: Mapping[str, Any] = {}
+        if "stages" in content:
+            for place, entry in self._files(root, posixpath.join(posixpath.dirname(path), LOCK)):
+                lock = self._load(entry, place).values
+        return named(path, content, lock)
 
     def _contents(
-        self, root: Mapping[bytes, Entry], paths: Mapping[str, list[str] | None], problems: list[str]
-    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        self,
+        root: Mapping[bytes, Entry],
+        paths: Mapping[str, Sequence[str] | None],
+        hashes: Mapping[str, str | None],
+        problems: list[str],
+    ) -> Iterator[tuple[str, _Content]]:
         for path, keys in paths.items():
+            there = False
             for place, id in self._files(root, path):
+                there = True
                 if self._count > FILES:
                     problems.append(f"{path}: one of more than {FILES:,} files that are named in all")
                     return
@@ -117,7 +170,25 @@ class Pipelines:
                 except InvalidParams as error:
                     problems.append(str(error))
                 else:
-                    yield place, content if keys is None else _chosen(content, keys)
+                    exact = content.exact and place == path  # DVC lists the files of a folder in an order of its own
+                    yield place, _Content(content.values if keys is None else _chosen(content.values, keys), exact)
+            if not there and (hash := hashes.get(path)):
+                yield from self._cached(path, hash, problems)
+
+    def _cached(self, path: str, hash: str, problems: list[str]) -> Iterator[tuple[str, _Content]]:
+        """Yield what DVC's cache holds of a metric file that is not in Git, as metrics of stages are by default."""
+        from ._datacache import cache_of
+
+        tops = filter(None, (self.handle.worktree, os.path.dirname(self.handle.common)))
+        for root in _dvc.roots_above(path, tops):
+            place = cache_of(root, os.environ).path(hash)
+            if place is not None and os.path.getsize(place) <= SIZE:
+                try:
+                    yield path, _parsed(read(place), path)
+                except InvalidParams as error:
+                    problems.append(str(error))
+                return
+        self._missing = True
 
     def _files(self, root: Mapping[bytes, Entry], path: str) -> Iterator[tuple[str, bytes]]:
         """Yield (path, id) of the file at *path*, or of every file below the folder there."""
@@ -131,7 +202,7 @@ class Pipelines:
         entry = entries.get(last)
         if entry is not None and entry.mode == FOLDER:
             yield from self._files_below(entry.id, path)
-        elif entry is not None:
+        elif entry is not None and entry.mode != SYMLINK:  # a link may lead anywhere
             yield path, entry.id
 
     def _files_below(self, id: bytes, path: str) -> Iterator[tuple[str, bytes]]:
@@ -139,27 +210,35 @@ class Pipelines:
             place = f"{path}/{entry.name.decode('utf-8', 'surrogateescape')}"
             if entry.mode == FOLDER:
                 yield from self._files_below(entry.id, place)
-            else:
+            elif entry.mode != SYMLINK:
                 yield place, entry.id
 
-    def _pipelines(self, entries: Any, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        for entry in entries:
-            name = entry.name.decode("utf-8", "surrogateescape")
-            if entry.mode == FOLDER:
+    def _walk(self, entries: Mapping[bytes, Entry], prefix: str, folder: str) -> Iterator[tuple[str, bytes]]:
+        """Yield the path and the id of what DVC looks into, but for what is in *folder*."""
+        for entry in entries.values():
+            path = f"{prefix}{entry.name.decode('utf-8', 'surrogateescape')}"
+            if entry.mode != FOLDER:
+                if path.endswith(_dvc.FOLDER) or entry.name == PIPELINE.encode():
+                    yield path, entry.id
+            elif path == folder:
+                continue
+            elif folder.startswith(f"{path}/"):
+                yield from self._walk(self._tree(entry.id), f"{path}/", folder)
+            elif entry.name == _dvc.FOLDER.encode() and prefix:
+                yield f"{path}/", entry.id
+            else:
                 below = self._below.get(entry.id)
                 if below is None:
-                    below = tuple(self._pipelines(self._tree(entry.id).values()))
+                    below = tuple(self._walk(self._tree(entry.id), "/", ""))
                     _remember(self._below, entry.id, below)
-                yield from ((f"{prefix}{name}/{path}", id) for path, id in below)
-            elif name == PIPELINE:
-                yield f"{prefix}{name}", entry.id
+                yield from ((f"{path}{place}", id) for place, id in below)
 
     def _tree(self, id: bytes) -> dict[bytes, Entry]:
         self._used.add(id)
         kind, content = self._object(id)
         return parse_tree(content) if kind is Kind.TREE else {}
 
-    def _load(self, id: bytes, path: str) -> Mapping[str, Any]:
+    def _load(self, id: bytes, path: str) -> _Content:
         self._used.add(id)
         self._count += 1
         self._size += self._measure(id, path)
@@ -169,7 +248,7 @@ class Pipelines:
         found = self._read.get(key)
         if found is None:
             try:
-                found = load_params(self._object(id)[1], path, limit=SIZE, expanded=EXPANDED)
+                found = _parsed(self._object(id)[1], path)
             except InvalidParams as error:
                 found = error
             _remember(self._read, key, found)
@@ -193,35 +272,35 @@ def _remember(known: dict[K, V], key: K, value: V) -> None:
     known[key] = value
 
 
-def _paths(sections: Mapping[str, Any], section: str) -> Iterator[tuple[str, list[str] | None]]:
-    """Yield (path, keys) of what a dvc.yaml names: of stages first, so that a whole file wins over some keys of it."""
-    stages = sections.get("stages")
-    for stage in stages.values() if isinstance(stages, dict) else ():
-        given = stage.get(section) if isinstance(stage, dict) else None
-        for each in given if isinstance(given, list) else ():
-            if isinstance(each, dict):
-                for path, keys in each.items():
-                    if "${" not in path:
-                        yield path, keys if section == "params" and isinstance(keys, list) else None
-            elif isinstance(each, str) and section == "metrics" and "${" not in each:
-                yield each, None
-    given = sections.get(section)
-    for each in given if isinstance(given, list) else ():
-        if isinstance(each, str):
-            yield each, None
+def _taken(paths: dict[str, Any], path: str) -> int:
+    """Take *path* out of *paths*, and return where it was; 0 when it was not there."""
+    place = list(paths).index(path) if path in paths else 0
+    paths.pop(path, None)
+    return place
 
 
-def _chosen(content: Mapping[str, Any], keys: list[Any]) -> dict[str, Any]:
-    """Return the part of *content* that dotted *keys* name, nested as it was."""
+def _parsed(content: bytes, path: str) -> _Content:
+    values = load_values(content, path, limit=SIZE, expanded=EXPANDED)
+    if isinstance(values, int | float | str):  # DVC takes a file that holds but a number for a metric
+        return _Content({posixpath.splitext(posixpath.basename(path))[0]: values}, exact=False)
+    exact = is_json(values) and not path.endswith(".py")  # Python may hold a set, which we know as a list
+    return _Content(plain_params(values, path), exact)
+
+
+def _chosen(content: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Return the part of *content* that dotted *keys* name, nested as it was; what is not there is left out."""
     chosen: dict[str, Any] = {}
-    for key in map(str, keys):
+    for key in keys:
         value: Any = content
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        node, (*groups, last) = chosen, key.split(".")
+        *groups, last = key.split(".")
+        for group in groups:
+            value = value.get(group) if isinstance(value, Mapping) else None
+        if not isinstance(value, Mapping) or last not in value:
+            continue
+        node = chosen
         for group in groups:
             node = node.setdefault(group, {})
-        node[last] = value
+        node[last] = value[last]
     return chosen
 
 

@@ -18,7 +18,7 @@ from typing import IO, Final
 
 from attrs import frozen
 
-from ._files import read, translated, translating
+from ._files import Breath, read, translated, translating
 from ._formats.printed import LAST, Log, Tail
 from ._terminal import Terminal
 from ._values import Output
@@ -38,7 +38,7 @@ DYING: Final = 5.0
 """Seconds after SIGKILL that a program which hangs in the kernel is waited for."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Order:
     """A program to run: what, where, with which variables, and what becomes of its streams."""
 
@@ -52,7 +52,7 @@ class Order:
     """Seconds between SIGTERM and SIGKILL."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Ended:
     """How a program ended: exit code, or minus the signal that killed it; and the last of what it printed."""
 
@@ -74,7 +74,7 @@ class Program:
         self._told = self._active = self._ended = 0.0
         self._stopping: float | None = None
         self._killed: float | None = None
-        self._wanted = False
+        self._wanted = self._halted = False
         self._wake_end = self._wake = -1
         self._waking = threading.Lock()  # so that nothing is written into a descriptor that has become another's
 
@@ -98,8 +98,8 @@ class Program:
             try:
                 self._attend(process)
             finally:
-                if terminal is not None:
-                    terminal.take_back(restore=(process.returncode or 0) < 0)
+                if self._terminal is not None:
+                    self._terminal.take_back(process.pid, restore=(process.returncode or 0) < 0)
             return Ended(process.returncode, self._said[1].content(), self._said[2].content())
         finally:
             self._selector.close()
@@ -202,7 +202,7 @@ class Program:
             self._heard(self._log.take())
 
     def _patience(self, process: "subprocess.Popen[bytes]", exit: int | None) -> float | None:
-        if self._wanted or self._ended or exit is None or self._terminal is not None:
+        if self._wanted or self._ended or exit is None or self._order.stdin:
             return WATCH
         return TELL if self._log.waiting else None
 
@@ -231,13 +231,23 @@ class Program:
             process.returncode = process.returncode or 0
             return True
         if not pid:
+            if self._halted:
+                self._go_on(process.pid)
             return False
         if os.WIFSTOPPED(status):
             if self._terminal is not None:
                 self._terminal.suspend(process.pid)
+            self._halted = self._order.stdin and self._terminal is None
             return False
         process.returncode = os.waitstatus_to_exitcode(status)
         return True
+
+    def _go_on(self, group: int) -> None:
+        """Lend the terminal, once it is ours, to a program that was stopped because it wanted to read from it."""
+        self._terminal = Terminal.of_ours()
+        if self._terminal is not None:
+            self._halted = False
+            self._terminal.lend(group)
 
     def _is_stopped(self, process: "subprocess.Popen[bytes]", now: float) -> bool:
         """Send what is due to the group; say whether it is gone, or will not go."""
@@ -298,8 +308,9 @@ def _lives(group: int) -> bool:
     """Say whether a process of the group is alive; a zombie, which waits for a slow init to reap it, is not."""
     if not _signal(group, 0):
         return False
-    seen = False
+    seen, breath = False, Breath()
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+        breath()
         if name.isdigit():
             with suppress(OSError, ValueError):
                 state, _, found = read(f"/proc/{name}/stat").rpartition(b")")[2].split()[:3]

@@ -2,15 +2,19 @@
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from . import _differences, _records
+from . import _records
 from ._access import Access
-from ._comparison import Comparison
 from ._lifecycle import Status
-from ._living import Living
+from ._pipelines import Pipelines
 from ._query import Mode, compile_best, compile_select
 from ._values import Record, Records, Series, StrPath
 from .errors import ExperimentNotFound
+
+if TYPE_CHECKING:
+    from ._comparison import Comparison
+    from ._living import Living
 
 
 class Reading(Access):
@@ -88,19 +92,25 @@ class Reading(Access):
         """
         return await self._read(_records.file, name, os.fspath(path))
 
-    async def compare(self, left: str, right: str, *, patch: bool = False) -> Comparison:
+    async def compare(self, left: str, right: str, *, patch: bool = False) -> "Comparison":
         """Return what differs between two experiments, or any two commits: parameters, metrics and files.
 
         *left* and *right* are an experiment's name, full ref or rev, or whatever names a commit: `HEAD`, a branch.
         *patch* adds what `git diff` prints, in UTF-8 and of at most 4 MiB. What aexp itself wrote is compared as
         parameters and metrics, not as files. Raises `ExperimentNotFound` for what names neither, `AmbiguousName`.
         """
-        return await self._read(_differences.compare, left, right, self._settings.folder, patch)
+        return await self._read(_compare, left, right, self._settings.folder, patch)
 
 
-def _under_way(living: Living, name: str, metric: str | None) -> dict[str, Series] | None:
+def _under_way(living: "Living", name: str, metric: str | None) -> dict[str, Series] | None:
     return living.history(name, metric, left=False)
 
 
-def _left(living: Living, name: str, metric: str | None) -> dict[str, Series] | None:
+def _left(living: "Living", name: str, metric: str | None) -> dict[str, Series] | None:
     return living.history(name, metric, left=True)
+
+
+def _compare(library: Pipelines, left: str, right: str, folder: str, patch: bool) -> "Comparison":
+    from . import _differences
+
+    return _differences.compare(library, left, right, folder, patch)

@@ -22,6 +22,7 @@ from ._pipelines import Pipelines
 from ._query import Choice
 from ._refs import list_refs
 from ._values import Record, Series
+from ._ways import is_of
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
 
 T_co = TypeVar("T_co", covariant=True)
@@ -70,7 +71,7 @@ def match(refs: Mapping[str, str], name: str) -> tuple[str, str]:
     """Return (ref, rev) of the experiment among *refs* that *name* means, as `find` does."""
     if name in refs:
         return name, refs[name]
-    matches = [ref for ref in refs if ref.rpartition("/")[2] == name]
+    matches = [ref for ref in refs if ref.endswith(f"/{name}") and ref.rpartition("/")[2] == name]
     if not matches and len(name) >= 4:
         matches = [ref for ref, rev in refs.items() if rev.startswith(name)]
     if not matches:
@@ -151,7 +152,7 @@ def _read_anew(
     for ref, rev in news:
         breath()
         found = _found(library, ref, rev, folder)
-        row = None if found.record.damaged else pack(found)
+        row = None if found.record.damaged or not found.whole else pack(found)
         if row is not None:
             rows[rev] = row
         yield _as_it_stands(library.handle, found.record, found.session)
@@ -170,15 +171,16 @@ def _found(library: Pipelines, ref: str, rev: str, folder: str) -> Found:
     try:
         content = _commit(library.handle, rev)
         tree, message = parse_brief(content)
-        own = _own(library, tree, message, folder)
+        own = _own(library, tree, message, folder, ref)
         if own is None:
             others = library.others(tree, "")
             needs = bytes.fromhex(rev + tree) + others.needs
-            return Found(foreign_record(rev, ref, parse_commit(content), others), needs=needs)
+            return Found(foreign_record(rev, ref, parse_commit(content), others), needs=needs, whole=others.whole)
         experiment, metrics, needs = own
         others = library.others(tree, folder)
         made = record(rev, ref, experiment, metrics, folder, others)
-        return Found(made, experiment.get("session", ""), bytes.fromhex(rev) + needs, others)
+        whole = others.whole and commit_id(message) is not None  # a commit of DVC is ours on one ref only
+        return Found(made, experiment.get("session", ""), bytes.fromhex(rev) + needs, others, whole)
     except GitError as error:
         return Found(damaged_record(rev, ref, f"{error.action}: {error.detail}"))
     except _DAMAGE as error:
@@ -193,21 +195,25 @@ def _commit(handle: Handle, rev: str) -> bytes:
 
 
 def _own(
-    library: Pipelines, tree: str, message: str, folder: str
+    library: Pipelines, tree: str, message: str, folder: str, ref: str = ""
 ) -> tuple[Mapping[str, Any], Mapping[str, Any], bytes] | None:
-    """Return experiment.json and metrics.json, and the ids of what was read, if aexp made the commit.
+    """Return experiment.json and metrics.json, and the ids of what was read, if they were written for this commit.
 
+    aexp says so in the commit's message; DVC, whose run on *ref* has committed what aexp wrote within it, does not.
     What an older commit left there does not count.
     """
     id = commit_id(message)
-    if id is None:
-        return None
     handle = library.handle
-    top = _below(handle, library.root(tree), folder).id
-    files = _tree(handle, top)
-    account, measured = _file(files, ACCOUNT), _file(files, METRICS)
-    experiment = parse_account(_content(handle, account, ACCOUNT))
-    if experiment["id"] != id:
+    try:
+        top = _below(handle, library.root(tree), folder).id
+        files = _tree(handle, top)
+        account, measured = _file(files, ACCOUNT), _file(files, METRICS)
+        experiment = parse_account(_content(handle, account, ACCOUNT))
+    except _DAMAGE:
+        if id is None:
+            return None
+        raise
+    if experiment["id"] != id and (id is not None or not is_of(experiment, *(parse_experiment_ref(ref) or ("", "")))):
         return None
     return (
         experiment,

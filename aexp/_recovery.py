@@ -7,15 +7,16 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from . import _joining, _packs, _refs, _sessions
+from . import _dvc, _joining, _packs, _refs, _sessions
 from ._formats.account import Account, intent_to_json, without
 from ._formats.experiment import intend, moment, summary, upon
 from ._formats.journal import Extents, Kind
 from ._formats.params import dump_params
 from ._formats.series import Number, collect
+from ._job import Job
 from ._lifecycle import Status
 from ._sessions import Ledger, Session
-from ._store import Job, Store
+from ._store import Store
 from ._values import Interrupted, Record
 from .errors import AexpError, ExperimentNotFound, JournalCorrupt, NameTaken, NotOwner
 
@@ -27,7 +28,7 @@ LOOK: Final = 0.05
 """Seconds after which a session that somebody only looked at is free again."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Found:
     """An experiment to be resumed, with the session it is in: held by us, or our own."""
 
@@ -215,6 +216,7 @@ def _intend(store: Store, session: Session, ledger: Ledger, accounts: Sequence[A
             folder=store.settings.folder,
             params=dump_params(account.params).decode(),
             final=True,
+            skeleton=_dvc.find_root(store.handle.worktree or "", store.handle.worktree) is None,
             expected=expected,
         )
         for account, expected in map(upon, accounts, held)

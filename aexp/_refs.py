@@ -69,7 +69,7 @@ def _loose(folder: str, prefix: str) -> Iterator[tuple[str, str]]:
         return
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Move:
     """A ref that shall hold *new* if it holds *expected* now (None: if it does not exist)."""
 
@@ -78,7 +78,7 @@ class Move:
     expected: str | None
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Refused:
     """A move that was not made: the ref holds *found*, or could not be locked because of *error*."""
 

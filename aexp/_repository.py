@@ -7,15 +7,16 @@ import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from attrs import evolve
 
-from . import _board, _checkouts, _joining, _machine, _recovery
+from . import _dvc, _machine
 from ._applying import Applying
 from ._changing import Changing
 from ._desk import Desk, Options, options_of, parsed
+from ._exchange import Exchange
 from ._experiment import Experiment
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
@@ -23,30 +24,37 @@ from ._formats.journal import Kind
 from ._formats.plain import plain
 from ._git import open_handle, resolve_commit
 from ._journal import Journal
+from ._layout import ROOT, WORKSPACES
 from ._lifecycle import Status
-from ._living import Living
 from ._names import check_experiment_name, check_file_path, check_message, check_tag, new_id
 from ._pipelines import Pipelines
 from ._reading import Reading
 from ._running import stop
 from ._saver import Saver
+from ._sessions import session_joins
 from ._store import Start, Started, Store, open_store
 from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
-from ._ways import Join
+from ._ways import DVC_ROOT, Join, Within, run_of_dvc
 from ._workers import Gatherer, Worker, settled
+
+if TYPE_CHECKING:
+    from ._formats.series import Number
+    from ._living import Living
+    from ._preview import Preview
+    from ._recovery import Found
 
 STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
 
-class Repository(Reading, Watching, Changing, Applying, Upkeep):
+class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
-    threads for Git and one for the journal; another one reads the journals once somebody watches. It belongs to the
-    event loop that opened it.
+    threads for Git and one for the journal; another one reads the journals once somebody watches, and where there is a
+    DVC repository, one writes ahead what `dvc exp show` will say. It belongs to the event loop that opened it.
     """
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
@@ -74,7 +82,7 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
             await writer.aclose()
             raise
         self._reader, self._writer = reader, writer
-        self._watcher = Worker("aexp-live", lambda: Living(open_handle(path).common), path)
+        self._watcher = Worker("aexp-live", lambda: _open_living(path), path)
         self._turn, self._loop, self._process = anyio.Lock(), asyncio.get_running_loop(), os.getpid()
         return self
 
@@ -99,6 +107,9 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
                 await desk.start.idle()
                 await desk.saver.idle()
                 await desk.journal.aclose()
+                if desk.preview is not None:
+                    desk.saver.show()
+                    await desk.preview.aclose()
         finally:
             try:
                 await self._hide()
@@ -185,9 +196,9 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
     async def _resume(self, name_or_id: str) -> Experiment:
         desk = await self._ready()
         await desk.journal.flush()
-        found = await desk.worker.run(_recovery.locate, name_or_id)
+        found = await desk.worker.run(_locate, name_or_id)
         try:
-            logged, last, text = await desk.worker.run(_recovery.contents, found)
+            logged, last, text = await desk.worker.run(_contents, found)
             own = found.session.id == desk.session
             account = evolve(
                 found.account,
@@ -202,10 +213,10 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
             stream = Stream(account.number, found.ledger.extents[account.number]) if own else Stream(account.number)
             stream.files |= {payload[1] for kind, payload in logged if kind != Kind.POINTS}
             await self._copy(desk, account, stream, [] if own else logged)
-            await desk.worker.run(_recovery.leave, found)
+            await desk.worker.run(_leave, found)
         except BaseException:
             if found.session.id != desk.session:
-                await desk.worker.run(_recovery.release, found)
+                await desk.worker.run(_release, found)
             raise
         experiment = Experiment(self._ready, options_of(account))
         experiment._take_up(desk, evolve(account, complete=True), stream, text, last)
@@ -222,10 +233,13 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
         await desk.journal.flush()
 
     async def interrupted(self) -> list[Interrupted]:
-        """Return the experiments that were begun and neither saved nor discarded by a session that is over."""
+        """Return the experiments that were begun and neither saved nor discarded by a session that is over.
+
+        One that a program has joined which is still at work is not over.
+        """
         if self._desk is not None:
             await self._desk.journal.flush()
-        return await self._write(_recovery.interrupted)
+        return await self._write(_interrupted)
 
     async def recover(self, *, salvage: bool = False) -> list[Record]:
         """Save every interrupted experiment as it stands, and return the records; again, it changes nothing.
@@ -260,7 +274,7 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
 
     async def _set_up(self, writer: Worker[Store], baseline: str | None) -> Desk:
         id = new_id(int(time.time() * 1000), os.urandom(10))
-        joins = {} if self._join is None else _joining.session_joins(self._join)
+        joins = {} if self._join is None else session_joins(self._join)
         session, author, origin, place = await writer.run(_open_session, id, baseline, joins)
         ours = weakref.ref(session)
         os.register_at_fork(after_in_child=lambda: _let_go(ours))
@@ -270,11 +284,12 @@ class Repository(Reading, Watching, Changing, Applying, Upkeep):
         except BaseException:
             await writer.run(Store.forget_session)
             raise
-        saver = Saver(writer, journal, author, self._settings, session.path, id)
+        path, root, within = self._path, self._dvc, await writer.run(_run_of_dvc, dict(os.environ))
+        preview = None if root is None else Worker("aexp-dvc", lambda: _open_preview(path, root), path)
+        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
-        return Desk(
-            id, self._settings, writer, journal, saver, start, origin | {"session": id}, os.urandom, place=place
-        )
+        told = origin | {"session": id} | ({} if within is None else {"within": within.to_json()})
+        return Desk(id, self._settings, writer, journal, saver, start, told, os.urandom, preview, within, place=place)
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
@@ -296,12 +311,25 @@ def _let_go(session: "weakref.ref[Any]") -> None:
         ours.close()
 
 
+def _run_of_dvc(store: Store, variables: dict[str, str]) -> Within | None:
+    if DVC_ROOT in variables:
+        variables[DVC_ROOT] = os.path.realpath(variables[DVC_ROOT])
+    return run_of_dvc(variables, store.handle.worktree)
+
+
 def _tidy(store: Store, path: str) -> str | None:
     """Take away what dead programs left in sight: checkouts, and what they show to DVC; return where that is.
 
     Nothing is written before an experiment begins.
     """
-    _checkouts.sweep(store.handle.common, time.time())
+    if os.path.isdir(os.path.join(store.handle.common, ROOT, WORKSPACES)):
+        from . import _checkouts
+
+        _checkouts.sweep(store.handle.common, time.time())
+    if _dvc.find_root(path, store.handle.worktree) is None:
+        return None
+    from . import _board
+
     return _board.sweep(store.handle, path)
 
 
@@ -315,4 +343,48 @@ def _open_session(
 
 
 def _recover(store: Store, salvage: bool) -> list[Record]:
+    from . import _recovery
+
     return _recovery.recover(store, salvage=salvage)
+
+
+def _interrupted(store: Store) -> list[Interrupted]:
+    from . import _recovery
+
+    return _recovery.interrupted(store)
+
+
+def _locate(store: Store, name_or_id: str) -> "Found":
+    from . import _recovery
+
+    return _recovery.locate(store, name_or_id)
+
+
+def _contents(store: Store, found: "Found") -> tuple[list[tuple[str, Any]], "dict[str, Number]", str]:
+    from . import _recovery
+
+    return _recovery.contents(store, found)
+
+
+def _leave(store: Store, found: "Found") -> None:
+    from . import _recovery
+
+    _recovery.leave(store, found)
+
+
+def _release(store: Store, found: "Found") -> None:
+    from . import _recovery
+
+    _recovery.release(store, found)
+
+
+def _open_living(path: str) -> "Living":
+    from ._living import Living
+
+    return Living(open_handle(path).common)
+
+
+def _open_preview(path: str, root: str) -> "Preview":
+    from ._preview import open_preview
+
+    return open_preview(path, root)

@@ -4,24 +4,28 @@ import asyncio
 import os
 import signal
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from attrs import evolve
 
-from . import _joining, _outs
 from ._desk import rendered
 from ._formats.account import without
 from ._formats.files import encoded
 from ._formats.journal import Kind
 from ._lifecycle import Action, State, after
-from ._programs import Ended, Order, Program
+from ._store import Store
 from ._values import CompletedProcess, Output, StrPath
 from ._ways import Join, dvc_variables, variables
 from ._workers import attended, finished, settled
 from ._workplace import Lent, Workplace, Workspace
-from .errors import AexpError, CommandFailed
+from .errors import AexpError, CommandFailed, JournalCorrupt
+
+if TYPE_CHECKING:
+    from ._joining import Part
+    from ._outs import Before, Taken
+    from ._programs import Ended, Order, Program
 
 LOG: Final = "log"
 """The file of the experiment's folder that holds what a program printed: `log.txt`, then `log-2.txt`."""
@@ -62,16 +66,17 @@ class Running(Workplace):
         environment; None takes a variable away.
 
         What it prints goes into `aexp/log.txt` of the commit: the first and the last 512 KiB. `output="show"` also
-        passes it on to our own streams as it comes (it is a pipe for the program, so `PYTHONUNBUFFERED` is set); `"inherit"` gives it our streams themselves, so that a terminal
-        stays one, and keeps nothing. With `stdin="inherit"` it reads our standard input; if that is the terminal, it
-        has it to itself until it ends, with Ctrl-C and Ctrl-Z, as in a shell.
+        passes it on to our own streams as it comes (the program writes into a pipe, so `PYTHONUNBUFFERED` is set);
+        `"inherit"` gives it our streams themselves, so that a terminal stays one, and keeps nothing. With
+        `stdin="inherit"` it reads our standard input; if that is the terminal, it has it to itself until it ends, with
+        Ctrl-C and Ctrl-Z, as in a shell.
 
         A program that calls `aexp.init()` logs into this experiment; what it logged is here when `run` returns. What
         DVCLive wrote is taken into the commit, too.
 
         Raises `CommandFailed` when it cannot be started, and, with *check*, when its exit code is not 0. Cancelled, or
-        when the experiment is ended meanwhile, its whole process group gets SIGTERM and, *grace* seconds later, SIGKILL;
-        the cancellation is raised after that.
+        when the experiment is ended meanwhile, its whole process group gets SIGTERM and, *grace* seconds later,
+        SIGKILL; the cancellation is raised after that.
         """
         after(self._state, Action.RUN)
         arguments = (
@@ -96,7 +101,7 @@ class Running(Workplace):
 
     async def _run_inside(
         self, lent: Lent, about: About, cwd: StrPath | None, env: Mapping[str, str | None] | None
-    ) -> Ended:
+    ) -> "Ended":
         folder = _folder(lent.checkout.path, cwd)
         variables = {**self._environment(None, about[1]), **lent.checkout.variables(), "PWD": folder, **(env or {})}
         known = {key: value for key, value in variables.items() if value is not None}
@@ -122,10 +127,12 @@ class Running(Workplace):
         wanted: dict[str, str | None] = {**unbuffered, **inherited, **ours, **(env or {})}
         return {key: value for key, value in wanted.items() if value is not None}
 
-    async def _run(self, order: Order, *, inside: bool = False) -> Ended:
+    async def _run(self, order: "Order", *, inside: bool = False) -> "Ended":
         """Run a program; what it leaves *inside* a checkout is taken with that."""
+        from ._programs import Program
+
         account, desk = self._here()
-        before = None if inside else await desk.worker.run(_outs.before, order.folder)
+        before = None if inside else await desk.worker.run(_before, order.folder)
         after(self._state, Action.RUN)
         path = self._log_path()
         stream, number = self._stream, account.number
@@ -150,28 +157,30 @@ class Running(Workplace):
         self._stream.files |= {path}
         return path
 
-    async def _attend(self, program: Program, before: _outs.Before | None) -> Ended:
+    async def _attend(self, program: "Program", before: "Before | None") -> "Ended":
         try:
             return await attended(program)
         finally:
             await self._in_turn(self._take_in(before))
 
-    async def _take_in(self, before: _outs.Before | None) -> None:
+    async def _take_in(self, before: "Before | None") -> None:
         """Take what a program has logged and left; nothing once the experiment has ended."""
         if self._state not in (State.ACTIVE, State.COMPLETED):
             return
         await self._gather()
         if before is None:
             return
-        paths = await self._here()[1].worker.run(_outs.written, before)
+        paths = await self._here()[1].worker.run(_written, before)
         await self._take(paths)
 
     async def _gather(self) -> None:
         """Take in what programs logged that joined and have ended."""
         if self._join is not None or not self._joinable:
             return
+        from . import _joining
+
         account, desk = self._here()
-        parts, damaged = await desk.worker.run(_joining.gather, account.id, account.joined)
+        parts, damaged = await desk.worker.run(_gathered, account.id, account.joined)
         for part in parts:
             account = evolve(self._here()[0], step=self._step)
             for kind, payload in _joining.records(account, part):
@@ -202,7 +211,7 @@ class Running(Workplace):
             for written in journal.record_now(Kind.SEGMENT, None):
                 written.result()
 
-        taken = await desk.worker.run(_outs.take, paths, desk.settings.capture_limit, put, settle)
+        taken = await desk.worker.run(_taken, paths, desk.settings.capture_limit, put, settle)
         stream.files |= set(taken.files)
         self._journal.record(Kind.OUTS, [account.number, outs, taken.skipped])
         self._account = without(self._here()[0], taken.skipped, outs=outs)
@@ -234,12 +243,14 @@ def _folder(top: str, cwd: StrPath | None) -> str:
     return os.path.normpath(os.path.join(top, os.fspath(cwd or "")))
 
 
-def _order(about: About, folder: str, variables: Mapping[str, str]) -> Order:
+def _order(about: About, folder: str, variables: Mapping[str, str]) -> "Order":
+    from ._programs import Order
+
     arguments, output, stdin, grace = about
     return Order(arguments, folder, variables, output, stdin, grace)
 
 
-def _told(ended: Ended) -> str:
+def _told(ended: "Ended") -> str:
     """Say how a program ended, with its last words."""
     code = ended.returncode
     if code < 0:
@@ -248,3 +259,29 @@ def _told(ended: Ended) -> str:
         return f"was killed by signal {-code}"
     lines = ended.stderr.decode(errors="replace").strip().splitlines()
     return f"ended with exit code {code}" + (f": {lines[-1][:WORDS]}" if lines else "")
+
+
+def _before(store: Store, folder: str) -> "Before":
+    from . import _outs
+
+    return _outs.before(store, folder)
+
+
+def _written(store: Store, before: "Before") -> list[str]:
+    from . import _outs
+
+    return _outs.written(store, before)
+
+
+def _taken(
+    store: Store, paths: Sequence[str], room: int, put: Callable[..., None], settle: Callable[[], None]
+) -> "Taken":
+    from . import _outs
+
+    return _outs.take(store, paths, room, put, settle)
+
+
+def _gathered(store: Store, experiment: str, known: Collection[str]) -> "tuple[list[Part], list[JournalCorrupt]]":
+    from . import _joining
+
+    return _joining.gather(store, experiment, known)

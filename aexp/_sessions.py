@@ -16,6 +16,7 @@ from ._files import Breath, lock, make_folders, move_folder, read, sync, sync_fo
 from ._formats.account import Account, Intent, begun, intent_from_json, told
 from ._formats.journal import CONTENT, Extents, Kind, Reader, decode_line, encode_body, encode_line, header, seed
 from ._layout import FORMAT, ROOT, segment_name, segment_number
+from ._ways import Join
 from .errors import JournalCorrupt, UnsupportedRepository
 
 LIVE: Final = "sessions"
@@ -30,7 +31,7 @@ HALF_MADE: Final = 60.0
 """Seconds after which a session that is not yet whole, and that nobody holds, was left by a dead process."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Session:
     """A session's folder, held through its lock until `close`."""
 
@@ -48,6 +49,11 @@ class Session:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+def session_joins(join: Join) -> dict[str, Any]:
+    """Return what `owner.lock` says of a session that follows *join*."""
+    return {JOINS: {"experiment": join.experiment, "session": join.session}}
 
 
 def create(common: str, id: str, about: Mapping[str, Any]) -> Session:
@@ -156,7 +162,7 @@ def sweep(common: str) -> list[str]:
     return swept
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Ledger:
     """What the journal of a session tells: accounts, intents and extents by number, and where it ends."""
 
@@ -359,4 +365,5 @@ def is_live(common: str, session: Session) -> bool:
 
 def leftovers(session: Session) -> list[str]:
     """Return the temporary folders in a dead session's folder."""
-    return [os.path.join(session.path, name) for name in os.listdir(session.path) if name.startswith("capture-")]
+    temporary = ("capture-", "incoming-", "outgoing-")
+    return [os.path.join(session.path, name) for name in os.listdir(session.path) if name.startswith(temporary)]

@@ -5,29 +5,27 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field, frozen
 
 from . import _git, _packs, _refs, _sessions
-from ._capture import Watch, snapshot
+from ._capture import Watch, baseline_of, snapshot
 from ._files import Breath
-from ._formats.account import Account, Intent
-from ._formats.experiment import Author, folder_files, joined, record, summary, summary_tree
-from ._formats.files import Files
+from ._formats.account import Account
+from ._formats.experiment import Author, record
 from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, object_id, parse_tree
-from ._formats.journal import Extents
-from ._formats.journal import Kind as JournalKind
-from ._formats.overrides import Override
 from ._formats.params import dump_params
-from ._formats.series import Points, collect
-from ._layout import METRICS, anchor_prefix, anchor_ref, experiment_ref, parse_experiment_ref
+from ._job import Job, contents_of
+from ._layout import METRICS, SKELETON, anchor_prefix, anchor_ref, experiment_ref, parse_experiment_ref
 from ._lifecycle import Status
-from ._parameters import with_overrides
 from ._pipelines import Pipelines
 from ._records import read_record
 from ._values import Code, CodeMode, Record, Settings
 from .errors import AexpError, GitError, NameTaken, NoBaseline
+
+if TYPE_CHECKING:
+    from ._formats.overrides import Override
 
 TREES: Final = 4096
 """How many parsed trees are remembered; a baseline's root and a few folders are asked for at every save."""
@@ -35,7 +33,7 @@ TRIES: Final = 3
 """How often a group is written when `git gc` takes something away beneath it."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Start:
     """A wish to begin an experiment."""
 
@@ -44,10 +42,12 @@ class Start:
     mode: CodeMode
     force: bool
     params: Mapping[str, Any]
-    overrides: Sequence[Override] = ()
+    overrides: "Sequence[Override]" = ()
+    free: bool = True
+    """Whether nobody else may have the name; false where it was given by a run of DVC."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Started:
     """What an experiment starts from."""
 
@@ -59,18 +59,7 @@ class Started:
     """The texts of the parameter files that overrides have changed, by path."""
 
 
-@frozen(eq=False)
-class Job:
-    """One commit to make: the intent that stands in a journal at `sequence`, and where its points and files lie."""
-
-    intent: Intent
-    sequence: int
-    folder: str
-    session: str
-    extents: Extents
-
-
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Built:
     """A commit that is ready to be written: its id, its objects, and the record it will be."""
 
@@ -81,7 +70,7 @@ class _Built:
     record: Record
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Store:
     """A repository's writing side; it lives in one thread and never leaves it."""
 
@@ -117,10 +106,11 @@ class Store:
         for wish in wishes:
             breath()
             try:
-                rev, tree = _once(commits, wish.baseline, lambda spec: _git.resolve_commit(self.handle, spec))
-                self._check_free(wish, rev)
+                rev, tree = _once(commits, wish.baseline, lambda spec: baseline_of(self.handle, spec))
+                if wish.free:
+                    self._check_free(wish, rev)
                 code = _once(seen, (rev, wish.mode), lambda key, tree=tree: self._code(key[0], tree, key[1]))  # type: ignore[misc]
-                edited = with_overrides(self.handle, code.tree, wish.overrides, {})
+                edited = self._edited(code.tree, wish.overrides)
                 answers.append(Started(rev, code, dump_params(wish.params).decode(), edited))
             except Exception as error:
                 answers.append(error)
@@ -130,6 +120,13 @@ class Store:
         _git.check_no_branch(self.handle, wish.name)
         if (found := _git.read_ref(self.handle, experiment_ref(rev, wish.name))) is not None and not wish.force:
             raise NameTaken(wish.name, found)
+
+    def _edited(self, tree: str, overrides: "Sequence[Override]") -> dict[str, str]:
+        if not overrides:
+            return {}
+        from ._parameters import with_overrides
+
+        return with_overrides(self.handle, tree, overrides, {})
 
     def _code(self, rev: str, tree: str, mode: CodeMode) -> Code:
         """Capture the work tree; what was captured of it before holds while no tracked file has changed."""
@@ -221,37 +218,30 @@ class Store:
 
     def _build(self, job: Job) -> _Built:
         """Make every object of a commit in memory: a pure function of the journal up to the intent."""
-        intent, metrics, files = job.intent, dict[str, Points](), Files()
-        for kind, payload in _sessions.read_extents(
-            job.folder, job.session, job.extents, job.intent.number, job.sequence
-        ):
-            if kind == JournalKind.POINTS:
-                collect([payload[1]], metrics)
-            else:
-                files.add(kind, payload)
-        last = summary(metrics)
-        highest = max((max(points.steps) for points in metrics.values()), default=0)
-        tree = summary_tree(last, max(highest, intent.experiment["step"]))
+        intent, found = job.intent, contents_of(job)
         objects: dict[bytes, tuple[Kind, bytes]] = {}
         write = _writer(objects)
         edits: dict[str, tuple[int, bytes] | None] = {}
         breath = Breath()
-        for path, parts in folder_files(intent, metrics, tree):
+        for path, content in found.own.items():
             breath()
-            edits[f"{intent.folder}/{path}"] = (FILE, write(Kind.BLOB, joined(parts)))
-        for path, mode, content in files:
+            edits[path] = (FILE, write(Kind.BLOB, content))
+        for path, mode, data in found.files:
             breath()
-            edits[path] = None if content is None else (mode, write(Kind.BLOB, content))
+            edits[path] = None if data is None else (mode, write(Kind.BLOB, data))
+        if intent.skeleton and not self.library.knows_dvc(intent.tree):
+            for path, text in SKELETON:
+                edits.setdefault(path, (FILE, write(Kind.BLOB, text.encode())))
         root = edit_tree(bytes.fromhex(intent.tree), edits, self.read_tree, write, replace=(intent.folder,))
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        around = intent.tree if files.are_within(intent.folder) else root.hex()  # as captured, else as it is now
+        around = intent.tree if found.files.are_within(intent.folder) else root.hex()  # as captured, else as it is now
         others = self.library.others(around, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
         return _Built(
-            rev, objects, measured[1], record(rev, intent.ref, intent.experiment, tree, intent.folder, others)
+            rev, objects, measured[1], record(rev, intent.ref, intent.experiment, found.summary, intent.folder, others)
         )
 
     def _write(self, group: Mapping[int, tuple[Job, _Built]], scratch: str) -> dict[int, Record | Exception]:

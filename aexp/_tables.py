@@ -81,7 +81,7 @@ def leaves(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return found
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Column:
     """A column of a table: what it holds, and its values as the rows have them, None where they have none."""
 

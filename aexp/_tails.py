@@ -50,7 +50,7 @@ _GATHERED: Final[Mapping[str, EventKind]] = MappingProxyType(
 )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Standing:
     """How an experiment stands, and where its points lie."""
 
@@ -85,7 +85,7 @@ News = tuple[EventKind, Standing, str | None]
 """What happened, to whom, and the commit that was made."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Tail:
     """What is known of one session, and how far its journal is read."""
 

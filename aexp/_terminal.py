@@ -3,18 +3,15 @@
 import os
 import signal
 import termios
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any
 
 from attrs import frozen
 
-HALT: Final = 0.05
-"""Seconds in which the signal that stops this process reaches it."""
 
-
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Terminal:
     """Our standard input, while our process group is the one that the terminal listens to."""
 
@@ -39,8 +36,11 @@ class Terminal:
         with suppress(OSError):
             os.killpg(group, signal.SIGCONT)
 
-    def take_back(self, *, restore: bool) -> None:
-        """Be in the foreground again; *restore* undoes how the program had set it."""
+    def take_back(self, group: int, *, restore: bool = False) -> None:
+        """Be in the foreground again, if *group* is there; *restore* undoes how the program had set the terminal."""
+        with suppress(OSError):
+            if os.tcgetpgrp(0) != group:  # a shell has put us into the background meanwhile
+                return
         self._give(self.ours)
         if restore:
             with suppress(termios.error), _deaf_to_sigttou():
@@ -48,9 +48,8 @@ class Terminal:
 
     def suspend(self, group: int) -> None:
         """Stop with the program, which Ctrl-Z has stopped, so that the shell has its turn; go on with it afterwards."""
-        self._give(self.ours)
-        os.killpg(self.ours, signal.SIGTSTP)
-        time.sleep(HALT)
+        self.take_back(group)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)  # this thread, so that it stops before it goes on
         with suppress(OSError):
             if os.tcgetpgrp(0) == self.ours:
                 self._give(group)

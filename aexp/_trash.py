@@ -28,7 +28,7 @@ _PATIENCE: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Seconds to wait before the refs are looked at again, when another process changed or held one meanwhile."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Removed:
     """What lies in the trash: since when (milliseconds since 1970), which ref it was on, its rev, and its ref there."""
 

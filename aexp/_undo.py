@@ -28,7 +28,7 @@ _GONE: Final = ".gone"
 _EDITED: Final = "edited-"
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Mark:
     """One apply on disk: a folder that holds its plan, and what it replaced, numbered as the steps are."""
 
@@ -55,7 +55,7 @@ class Mark:
         sync_folder(self.path)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Shelf:
     """The applies of one work tree, the newest last, while nobody else may apply or undo."""
 

@@ -2,18 +2,20 @@
 
 import os
 import time
+from typing import TYPE_CHECKING
 
-from . import _checkup, _leftovers
 from ._access import Access
-from ._findings import Finding, Maintenance, judge
 from ._store import Store, open_store
 from ._workers import Worker
+
+if TYPE_CHECKING:
+    from ._findings import Finding, Maintenance
 
 
 class Upkeep(Access):
     """The part of a `Repository` that looks after what gathers beside the experiments, in a thread for as long as it takes."""
 
-    async def maintain(self) -> Maintenance:
+    async def maintain(self) -> "Maintenance":
         """Sweep what dead programs left, remove journals and trash whose time is over, join packs; say what was done.
 
         Safe at any time, beside working sessions, other processes and the user's own Git. Nothing is recovered or
@@ -22,18 +24,18 @@ class Upkeep(Access):
         """
         worker = self._aside()
         try:
-            return await worker.run(_leftovers.maintain, time.time())
+            return await worker.run(_maintain, time.time())
         finally:
             await worker.aclose()
 
-    async def diagnose(self) -> list[Finding]:
+    async def diagnose(self) -> "list[Finding]":
         """Look at Git, the repository, the disk and all that aexp keeps here, and say what is well and what is not.
 
         Changes nothing, and works where nothing can be written.
         """
         worker = self._aside()
         try:
-            return judge(await worker.run(_checkup.look, time.time()))
+            return await worker.run(_look, time.time())
         finally:
             await worker.aclose()
 
@@ -42,3 +44,16 @@ class Upkeep(Access):
         self._usable(self._writer)
         path, settings, variables = self._path, self._settings, dict(os.environ)
         return Worker("aexp-upkeep", lambda: open_store(path, settings, variables), path)
+
+
+def _maintain(store: Store, now: float) -> "Maintenance":
+    from . import _leftovers
+
+    return _leftovers.maintain(store, now)
+
+
+def _look(store: Store, now: float) -> "list[Finding]":
+    from . import _checkup
+    from ._findings import judge
+
+    return judge(_checkup.look(store, now))

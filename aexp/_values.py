@@ -71,6 +71,12 @@ class Settings:
     """The most that `code="all"` captures of untracked files in all."""
     secret_files: tuple[str, ...] = SECRET_FILES
     """Names of untracked files that are never captured (patterns of `fnmatch`)."""
+    connect_timeout: float = 60.0
+    """How long a Git remote may take to its first word before `push` or `pull` gives up."""
+    stall_timeout: float = 120.0
+    """How long a Git remote may say nothing in the middle of a transfer before `push` or `pull` gives up."""
+    pull_limit: int = 2**32
+    """The most that one `pull` takes from a Git remote, compressed as it comes."""
     idle_workspaces: int = 8
     """How many private checkouts are kept clean on the disk for the next experiments, for a day at most."""
     dvc_running: bool | None = None
@@ -338,3 +344,56 @@ class Interrupted:
     status: Status
     created: datetime
     session: str
+
+
+Outcome = Literal["new", "updated", "up to date", "forced", "diverged", "refused"]
+"""How the transfer of an experiment ended; see `Transfer`."""
+
+DataState = Literal["none", "not transferred"]
+"""What became of the data that an experiment's commit references (its DVC-tracked files)."""
+
+
+@frozen(kw_only=True)
+class Transfer:
+    """What became of one experiment in `push` or `pull`.
+
+    `outcome` is `new`; `updated` (what stood there is part of the experiment's own commits); `up to date`; `forced`
+    (it was replaced); `diverged` (another experiment stands there, and stays); or `refused`, with the `reason`.
+    `found` is the rev that stood there before, None where none did or where the remote does not say.
+    """
+
+    name: str
+    ref: str
+    rev: str
+    outcome: Outcome
+    found: str | None = None
+    reason: str = ""
+    data: DataState = "none"
+    """`not transferred` when the commit references DVC-tracked data: it does not travel yet, `dvc exp push` moves it."""
+
+
+@frozen(kw_only=True)
+class RemoteExperiment:
+    """An experiment on a remote: what its ref says, without fetching anything."""
+
+    name: str
+    ref: str
+    rev: str
+    baseline: str
+
+
+@frozen(kw_only=True)
+class TransferProgress:
+    """How far a transfer is: `done` of `total` (None: not known) in this phase of Git's, and the bytes it has moved."""
+
+    phase: str
+    done: int
+    total: int | None = None
+    bytes: int | None = None
+
+
+class Progress(Protocol):
+    """What `push` and `pull` tell how far they are: called on the event loop, at most ten times a second."""
+
+    def __call__(self, progress: TransferProgress, /) -> object:
+        """Take the news; what is raised here ends the transfer, and is raised to its caller."""

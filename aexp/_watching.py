@@ -3,25 +3,28 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from . import _board
 from ._access import Access
-from ._board import Board, Row
 from ._desk import Desk
-from ._events import Event, Running
 from ._experiment import Experiment
 from ._formats.account import Account
 from ._lifecycle import State
-from ._living import Living
 from ._values import Settings, StrPath
 from ._workers import Worker
 from .errors import AexpError, DiskFull, JournalFailed
+
+if TYPE_CHECKING:
+    from ._board import Board, Row
+    from ._events import Event, Running
+    from ._living import Living
 
 TICK: Final = 0.15
 """Seconds between two looks at the journals."""
 SHOW: Final = 1.0
 """Seconds between two updates of what DVC displays."""
+MOST: Final = 64
+"""How many experiments a session shows unless it is asked for all: `dvc exp show` takes some 30 ms for each."""
 
 
 class Watching(Access):
@@ -34,7 +37,7 @@ class Watching(Access):
         self._showing: asyncio.Task[None] | None = None
         self._hidden = asyncio.Event()
 
-    async def running(self) -> list[Running]:
+    async def running(self) -> "list[Running]":
         """Return every experiment that is open now, of this or of another process, the oldest first.
 
         What this process has logged is in there. An experiment whose process died is not: `interrupted()` lists it.
@@ -42,9 +45,9 @@ class Watching(Access):
         """
         await self._written()
         await self._catch_up(dead=False)
-        return await self._live(Living.running)
+        return await self._live(_running)
 
-    async def watch(self) -> AsyncGenerator[Event, None]:
+    async def watch(self) -> "AsyncGenerator[Event, None]":
         """Yield what happens to experiments of this and other processes, from now on and for as long as anybody asks.
 
         First comes what is there: an event of the kind `running` for each open experiment, and `interrupted` for each
@@ -71,10 +74,10 @@ class Watching(Access):
     def _show(self, desk: Desk) -> None:
         """Begin to show the experiments of *desk* to DVC, unless that is not wanted."""
         worker, self._hidden = self._watcher, asyncio.Event()
-        if worker is not None and self._dvc is not None and self._settings.dvc_running is not False:
-            board = Board(self._dvc, self._settings.folder, desk.session)
-            most = None if self._settings.dvc_running else _board.MOST
-            self._showing = asyncio.create_task(_show(worker, board, desk, most, self._hidden))
+        wanted = self._settings.dvc_running is not False and desk.within is None  # DVC shows its own runs itself
+        if worker is not None and self._dvc is not None and wanted:
+            most = None if self._settings.dvc_running else MOST
+            self._showing = asyncio.create_task(_show(worker, self._dvc, desk, most, self._hidden))
 
     async def _hide(self) -> None:
         """Show nothing any more, and wait until nothing of it is left."""
@@ -84,47 +87,58 @@ class Watching(Access):
             await asyncio.wait((showing,))
 
 
-async def _show(worker: Worker[Living], board: Board, desk: Desk, most: int | None, hidden: asyncio.Event) -> None:
-    """Keep the *board* up to date until it is *hidden*; what goes wrong with it is no concern of who logs."""
+async def _show(worker: "Worker[Living]", root: str, desk: Desk, most: int | None, hidden: asyncio.Event) -> None:
+    """Keep the board at *root* up to date until it is *hidden*; what goes wrong with it is no concern of who logs."""
+    board: Board | None = None
     while not hidden.is_set():
         with suppress(TimeoutError):
             async with asyncio.timeout(SHOW):
                 await hidden.wait()
-        if not hidden.is_set() and (desk.taken or not board.empty):
+        if not hidden.is_set() and (desk.taken or board is not None):
             with suppress(OSError, AexpError):  # the disk may be full; it is tried again
+                if board is None:
+                    board = await worker.run(_open_board, root, desk)
                 await worker.run(_show_rows, board, desk, most)
-    if not board.empty:
+    if board is not None:
         with suppress(OSError, AexpError):  # then the next `open()` takes it away
-            await worker.run(_clear, board)
-            await asyncio.sleep(_board.SETTLE)
-            await worker.run(_take_down, board)
+            await worker.run(_close, board)
 
 
-def _show_rows(_: Living, board: Board, desk: Desk, most: int | None) -> None:
+def _running(living: "Living") -> "list[Running]":
+    return living.running()
+
+
+def _open_board(_: "Living", root: str, desk: Desk) -> "Board":
+    from ._board import Board
+
+    return Board(root, desk.settings.folder, desk.session)
+
+
+def _show_rows(_: "Living", board: "Board", desk: Desk, most: int | None) -> None:
     active = [each for each in list(desk.taken.values())[:most] if each.state is State.ACTIVE]
     board.show([_row(each, each._account) for each in active if each._account is not None and not each._account.joins])
 
 
-def _row(each: Experiment, account: Account) -> Row:
+def _row(each: Experiment, account: Account) -> "Row":
+    from ._board import Row
+
     step = max(each.step, each._stream.highest)
     return Row(account.id, account.name, account.baseline, each._params_text, dict(each._summary), step)
 
 
-def _clear(_: Living, board: Board) -> None:
-    board.clear()
+def _close(_: "Living", board: "Board") -> None:
+    board.close()
 
 
-def _take_down(_: Living, board: Board) -> None:
-    board.take_down()
+def _another(shared: "Living") -> "Living":
+    from ._living import Living
 
-
-def _another(shared: Living) -> Living:
     return Living(shared.common, all=True)
 
 
-def _read(_: Living, own: Living, tell: bool) -> tuple[list[Event], bool]:
+def _read(_: "Living", own: "Living", tell: bool) -> "tuple[list[Event], bool]":
     return own.read(dead=True, tell=tell)
 
 
-def _standing(_: Living, own: Living) -> list[Event]:
+def _standing(_: "Living", own: "Living") -> "list[Event]":
     return own.standing()

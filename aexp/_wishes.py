@@ -11,6 +11,7 @@ from ._beneath import Beneath
 from ._datacache import DataCache, Out, cache_of, outs_of
 from ._differences import tree_differences
 from ._files import Breath
+from ._formats.experiment import is_carried
 from ._formats.gitobjects import FOLDER, GITLINK, SYMLINK, Entry
 from ._formats.params import load_params
 from ._formats.plan import Step
@@ -29,7 +30,7 @@ _FILES = ("core.hookspath", "core.attributesfile", "core.excludesfile", "core.fs
 ReadTree = Callable[[bytes], Mapping[bytes, Entry]]
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Habits:
     """How Git is set up here, as far as it matters to files: *guarded* are those it takes settings and hooks from."""
 
@@ -61,7 +62,7 @@ def habits_of(handle: Handle) -> Habits:
     return Habits("core.filemode" in true, "core.ignorecase" in true, "core.sparsecheckout" in true, inside)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Target:
     """What the work tree is to become: the experiment's tree, as far as *paths* ask for it."""
 
@@ -99,6 +100,8 @@ class Target:
                 links.add(path)
                 wish.skip(path, "a submodule; see `git submodule`")
                 continue
+            if each.old is None and each.new is not None and is_carried(path, each.new[1]):
+                continue  # whoever uses DVC here has it
             if each.old is not None:
                 wish.head[path] = Blob(*each.old)
             wish.wanted[path] = None if each.new is None else Blob(*each.new)

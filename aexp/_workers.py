@@ -1,16 +1,20 @@
 """The only bridge from the event loop to threads: calls that no kind of cancellation can cut in two."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import anyio
 
-from ._files import Thread
-from ._programs import Ended, Program
+from ._files import Stopped, Thread
 from .errors import RepositoryClosed
+
+if TYPE_CHECKING:
+    from ._programs import Ended, Program
 
 H = TypeVar("H")
 A = TypeVar("A")
@@ -116,6 +120,11 @@ class Worker(Generic[H]):
             raise RepositoryClosed(self._path) from error
         return await finished(asyncio.wrap_future(asked), asked.cancel)
 
+    def soon(self, function: Callable[Concatenate[H, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call *function* in the thread later; nobody waits for it, and what it raises is nobody's business."""
+        with suppress(RuntimeError):  # the thread has ended
+            self._thread.submit(lambda: function(self._lend(), *args, **kwargs))
+
     def _lend(self) -> H:
         if self._lent is None:
             self._lent = self._make()
@@ -134,7 +143,48 @@ class Worker(Generic[H]):
             self._thread.shutdown()  # it has nothing left to do, so the loop does not wait here
 
 
-async def attended(program: Program) -> Ended:
+async def errand(
+    name: str,
+    call: Callable[[Callable[[], bool], Callable[[A], None]], T],
+    listener: Callable[[A], object] | None = None,
+) -> T:
+    """Make a long *call* in a thread of its own; return or raise what it does.
+
+    The call is given two functions: one that says whether it is to stop, which it answers by raising `Stopped`, and
+    one that tells *listener* something on the event loop. Cancelled, the call is told to stop, waited for, and the
+    cancellation raised then. What the listener raises stops the call, too, and is raised here.
+    """
+    loop, stop, thread = asyncio.get_running_loop(), threading.Event(), Thread(name)
+    failures: list[BaseException] = []
+
+    def hear(news: A) -> None:
+        if listener is not None and not failures:
+            try:
+                listener(news)
+            except BaseException as error:
+                failures.append(error)
+                stop.set()
+
+    future = asyncio.wrap_future(thread.submit(call, stop.is_set, lambda news: _tell(loop, hear, news)))
+    try:
+        await _done(future)
+    except asyncio.CancelledError as error:
+        stop.set()
+        cancelled = await _wait_through(future) or error
+        raise cancelled if isinstance(future.exception(), Stopped) else _with_failure(cancelled, future) from None
+    finally:
+        thread.shutdown()  # it has nothing left to do, so the loop does not wait here
+    if failures:
+        raise failures[0]
+    return future.result()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, hear: Callable[[A], None], news: A) -> None:
+    with suppress(RuntimeError):  # the loop was closed under our feet
+        loop.call_soon_threadsafe(hear, news)
+
+
+async def attended(program: "Program") -> "Ended":
     """Run *program*, with a thread of its own to attend to it, and say how it ended.
 
     Raises `CommandFailed` when it cannot be started. Cancelled, the program is stopped with all that it started, and the

@@ -2,32 +2,38 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from . import _checkouts, _harvest
-from ._checkouts import Checkout
 from ._description import Description
 from ._formats.account import without
-from ._formats.journal import Kind
+from ._formats.journal import Extents, Kind
 from ._git import open_handle
-from ._harvest import Harvest, Laid, Wanted
 from ._lifecycle import Action, State, after
+from ._store import Store
+from ._values import Settings
 from ._ways import Join
 from ._workers import aside, settled
+
+if TYPE_CHECKING:
+    from ._checkouts import Checkout
+    from ._harvest import Harvest, Laid
+
+Held = Mapping[str, tuple[int, bytes | None]]
+"""The files that an experiment holds beside its code: mode and content by path, no content for what was taken away."""
 
 
 @frozen(eq=False)
 class Lent:
     """A checkout that an experiment has, and what was laid into it."""
 
-    checkout: Checkout
-    laid: Laid
+    checkout: "Checkout"
+    laid: "Laid"
 
 
 class Workplace(Description):
@@ -72,10 +78,10 @@ class Workplace(Description):
 
     async def _prepare(self) -> Lent:
         account, desk = self._here()
-        files: Mapping[str, tuple[int, bytes | None]] = {}
+        files: Held = {}
         if any(not path.startswith(f"{desk.settings.folder}/") for path in self._stream.files):
             await self._journal.flush()
-            files = await desk.worker.run(_harvest.held, account.number, self._stream.extents.copy())
+            files = await desk.worker.run(_held, account.number, self._stream.extents.copy())
         async with desk.making:
             lent = await aside(_lend, desk.place, account.baseline, account.code.tree, files)
         self._lent.append(lent)
@@ -88,7 +94,7 @@ class Workplace(Description):
         finally:
             self._lent.remove(lent)
             most = 0 if self._desk is None else self._desk.settings.idle_workspaces
-            await aside(_checkouts.give_back, lent.checkout, most)
+            await aside(_give_back, lent.checkout, most)
 
     async def _reap_all(self) -> None:
         """Take what has changed in the checkouts that are open, before the experiment ends."""
@@ -110,9 +116,7 @@ class Workplace(Description):
                 written.result()
 
         async with desk.making:
-            taken: Harvest = await aside(
-                _harvest.reap, lent.checkout, Wanted(desk.settings, account.outs, lent.laid), put, settle
-            )
+            taken = await aside(_reaped, lent, desk.settings, account.outs, put, settle)
         for path in taken.files:
             self._edited.pop(path, None)  # what was known of it is so no longer
         stream.files |= set(taken.files)
@@ -160,7 +164,12 @@ class Workspace(AbstractAsyncContextManager[Path]):
             error.add_note(f"aexp could not take what is in the workspace: {type(failure).__name__}: {failure}")
 
 
-def _lend(place: str, baseline: str, tree: str, files: Mapping[str, tuple[int, bytes | None]]) -> Lent:
+# ---- in threads of their own, which import what few programs need ----
+
+
+def _lend(place: str, baseline: str, tree: str, files: Held) -> Lent:
+    from . import _checkouts, _harvest
+
     handle = open_handle(place)
     checkout = _checkouts.lend(handle, baseline, tree)
     try:
@@ -170,3 +179,23 @@ def _lend(place: str, baseline: str, tree: str, files: Mapping[str, tuple[int, b
     except BaseException:
         _checkouts.give_back(checkout, 0)
         raise
+
+
+def _held(store: Store, number: int, extents: Extents) -> Held:
+    from . import _harvest
+
+    return _harvest.held(store, number, extents)
+
+
+def _reaped(
+    lent: Lent, settings: Settings, outs: tuple[str, ...], put: Callable[..., None], settle: Callable[[], None]
+) -> "Harvest":
+    from . import _harvest
+
+    return _harvest.reap(lent.checkout, _harvest.Wanted(settings, outs, lent.laid), put, settle)
+
+
+def _give_back(checkout: "Checkout", most: int) -> None:
+    from . import _checkouts
+
+    _checkouts.give_back(checkout, most)

@@ -26,7 +26,7 @@ _INDEX = ("-c", "core.splitIndex=false", "-c", "core.sparseCheckout=false", "-c"
 """For an index of ours: nothing beside it, nothing left out of it, and no hook that hears of it."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Surroundings:
     """What stands where something is wished, and what is in the way of it."""
 
@@ -36,7 +36,7 @@ class Surroundings:
     signatures: dict[str, tuple[int, int, int] | None] = field(factory=dict)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Order:
     """An apply that is asked for."""
 

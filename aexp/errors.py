@@ -32,12 +32,18 @@ its message names the cause and the remedy.
     ├── DirtyWorkspace           (RuntimeError)        work would be overwritten that is not committed
     ├── ApplyPending             (RuntimeError)        another apply or undo has not ended
     ├── NothingApplied           (LookupError)         no apply that could be undone
-    └── UnsafePath               (ValueError)          a path that leaves its place
+    ├── UnsafePath               (ValueError)          a path that leaves its place
+    ├── RemoteError              (OSError)             a Git remote that cannot be used, or that refuses
+    └── Diverged                 (RuntimeError)        another experiment stands on the other side
 """
 
 import errno
 import shlex
 from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+RemoteFault = Literal["unknown", "unsafe", "authentication", "unreachable", "timeout", "refused", "hostile", "failed"]
+"""What is wrong with a remote; see `RemoteError`."""
 
 
 class AexpError(Exception):
@@ -342,3 +348,53 @@ class UnsafePath(AexpError, ValueError):
         self.path = path
         self.reason = reason
         super().__init__(f"{path!r} is not a safe path: {reason}")
+
+
+_REMEDIES: dict[str, str] = {
+    "unknown": "`git remote -v` lists the remotes of this repository",
+    "unsafe": "pass the name of a remote, an https, ssh or git URL, or a folder",
+    "authentication": "aexp never prompts; `git ls-remote` there must work without asking: set up a credential helper or "
+    "an ssh key",
+    "unreachable": "what has arrived stands; call again when the remote can be reached",
+    "timeout": "what has arrived stands; call again, or raise connect_timeout or stall_timeout in Settings",
+    "refused": "ask who runs the remote; what it accepted stands",
+    "hostile": "nothing was taken from it; pull others by name, and tell who runs the remote",
+    "failed": "`git ls-remote` there shows whether Git itself can use it",
+}
+
+
+class RemoteError(AexpError, OSError):
+    """The Git remote `remote` cannot be used, or refuses.
+
+    `kind` says what is wrong: `unknown` (nothing is there), `unsafe` (it is no remote that may be used),
+    `authentication`, `unreachable`, `timeout`, `refused` (by the remote's hooks or rules), `hostile` (it sent what no
+    repository may hold), `failed` (none of these). `detail` is what Git said, without credentials. `transfers` holds a
+    `Transfer` for each experiment when the remote refused some of them.
+    """
+
+    def __init__(self, remote: str, kind: RemoteFault, detail: str, transfers: Sequence[Any] = ()) -> None:
+        self.remote = remote
+        self.kind = kind
+        self.detail = detail
+        self.transfers: tuple[Any, ...] = tuple(transfers)
+        super().__init__(f"the remote {remote!r}: {detail}; {_REMEDIES[kind]}")
+
+
+class Diverged(AexpError, RuntimeError):
+    """The other side holds something else under the `names`: another experiment, or commits that are not on this side.
+
+    They were left as they are. `transfers` holds a `Transfer` for each experiment: all that could be transferred were.
+    """
+
+    def __init__(self, remote: str, names: Sequence[str], transfers: Sequence[Any], *, pulling: bool) -> None:
+        self.remote = remote
+        self.names: tuple[str, ...] = tuple(names)
+        self.transfers: tuple[Any, ...] = tuple(transfers)
+        named = ", ".join(map(repr, self.names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        holds = f"the remote {remote!r} holds something else as {named} than this repository"
+        remedy = "or pass force=True to replace it"
+        if pulling:
+            remedy += " here (what is replaced stays in refs/aexp/trash)"
+        else:
+            remedy = f"pull it if it is a later state of the same, {remedy} there"
+        super().__init__(f"{holds}; it was left alone, all others were transferred; rename one of the two, {remedy}")

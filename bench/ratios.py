@@ -4,7 +4,7 @@
 
 Ours and the bare work alternate, and the median of the ratios of the rounds counts, so that a slow or noisy machine
 slows both. Each group of figures runs in a process of its own. The targets are those of the project; a figure
-that has grown by more than 1.3 x since `bench/stored.json` was written is named at the end.
+that has grown by more than 1.3 x since `bench/stored.json` was written is named at the end. `--only remotes` needs minutes.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import checkouts
 import importing
 import points
 import reading
+import remotes
 import resources
 import saves
 import ticker
@@ -37,6 +38,9 @@ GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "beside_dvc": beside_dvc.measure,
     "checkouts": checkouts.measure,
 }
+SLOW: Mapping[str, Callable[[bool], list[Figure]]] = {"remotes": remotes.measure}
+"""Groups that are measured when they are named only: they need DVC, and minutes."""
+ALL = {**GROUPS, **SLOW}
 STORED = Path(__file__).with_name("stored.json")
 
 
@@ -71,13 +75,13 @@ def main() -> int:
     """Measure, print, store, compare; 1 with `--check` if a figure misses its target or got worse."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds")
-    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="only these groups")
+    parser.add_argument("--only", nargs="+", choices=ALL, default=list(GROUPS), help="only these groups")
     parser.add_argument("--store", type=Path, help="write the figures to this file, as JSON")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a figure is missed or got worse")
-    parser.add_argument("--group", choices=GROUPS, help=argparse.SUPPRESS)
+    parser.add_argument("--group", choices=ALL, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.group:
-        write(options.store, GROUPS[options.group](options.quick), quick=options.quick)
+        write(options.store, ALL[options.group](options.quick), quick=options.quick)
         return 0
 
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {disk_of(Path(tempfile.gettempdir()))}\n")

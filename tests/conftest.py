@@ -1,11 +1,13 @@
 """Fixtures for every test: real Git with nobody's configuration, and nothing left behind."""
 
+import asyncio
 import os
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pygit2
@@ -18,6 +20,8 @@ import aexp
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+collect_ignore = [] if find_spec("dvc") else ["compat"]  # `nox -s compat` installs it
 
 FILES = {
     "README.md": "# a model\n",
@@ -124,3 +128,68 @@ def fsck() -> Callable[[Path], None]:
             pytest.fail("git fsck is not content: " + "\n".join(said or [f"exit {done.returncode}"]))
 
     return check
+
+
+# ---- experiments, and Git remotes for them ----
+
+
+@pytest.fixture(scope="session")
+def saved() -> Callable[..., Awaitable[list[aexp.Record]]]:
+    """What saves experiments of these names, all at once, and returns their records."""
+
+    async def save(repository: aexp.Repository, name: str, loss: float) -> aexp.Record:
+        async with repository.experiment(name, params={"lr": 0.1}) as experiment:
+            await experiment.log_metric("loss", loss, step=0)
+        assert experiment.record is not None
+        return experiment.record
+
+    async def save_all(repository: aexp.Repository, *names: str, loss: float = 0.5) -> list[aexp.Record]:
+        return list(await asyncio.gather(*(save(repository, name, loss) for name in names)))
+
+    return save_all
+
+
+@pytest.fixture(scope="session")
+def refs_of() -> Callable[..., dict[str, str]]:
+    """`refs_of(path)` is what each ref of an experiment holds, by ref; `refs_of(path, "refs")` takes all refs."""
+
+    def refs_of(path: Path, prefix: str = "refs/exps") -> dict[str, str]:
+        lines = run_git("for-each-ref", "--format=%(refname) %(objectname)", prefix, cwd=path).splitlines()
+        return dict(line.split(" ") for line in lines)
+
+    return refs_of
+
+
+@pytest.fixture(scope="session")
+def leftovers() -> Callable[[Path], list[str]]:
+    """`leftovers(path)` are the files that only a broken transfer leaves: locks, kept or half-written packs, quarantines."""
+
+    def leftovers(path: Path) -> list[str]:
+        patterns = ("*.lock", "*.keep", "tmp_*", "ref-*", "incoming-*", "outgoing-*")
+        found = [str(each.relative_to(path)) for pattern in patterns for each in path.rglob(pattern)]
+        return [each for each in found if not each.endswith("owner.lock")]
+
+    return leftovers
+
+
+@pytest.fixture
+def remote(repo_path: Path, tmp_path: Path) -> Path:
+    """A bare repository with the same commit, which is the origin of the fresh repository."""
+    path = tmp_path / "remote.git"
+    run_git("clone", "--quiet", "--bare", repo_path, path, cwd=tmp_path)
+    run_git("remote", "add", "origin", path, cwd=repo_path)
+    return path
+
+
+@pytest.fixture
+def other_path(remote: Path, tmp_path: Path) -> Path:
+    """Another clone of the remote."""
+    run_git("clone", "--quiet", remote, tmp_path / "other", cwd=tmp_path)
+    return tmp_path / "other"
+
+
+@pytest.fixture
+async def other(other_path: Path) -> AsyncIterator[aexp.Repository]:
+    """The other clone, open."""
+    async with aexp.Repository(other_path) as repository:
+        yield repository

@@ -48,7 +48,8 @@ def changed(record: aexp.Record | None, path: Path, git: Git) -> dict[str, str]:
     """What the experiment changed against its baseline, outside of aexp's own folder: letter by path."""
     assert record is not None
     lines = git("diff-tree", "-r", "--no-renames", "--name-status", record.baseline, record.rev, cwd=path).splitlines()
-    return {name: letter for letter, name in (line.split("\t") for line in lines) if not name.startswith("aexp/")}
+    ours = ("aexp/", ".dvc")  # what `dvc init` makes comes with every commit
+    return {name: letter for letter, name in (line.split("\t") for line in lines) if not name.startswith(ours)}
 
 
 def left_out(record: aexp.Record | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 
 import anyio
 import pytest
@@ -207,17 +208,31 @@ async def test_cancelled_however(repository: aexp.Repository, tmp_path: Path, ho
         with pytest.raises(asyncio.CancelledError):
             await task
     elif how == "timeout":
+        limit = asyncio.timeout(None)
+        ending = asyncio.create_task(_when(file, lambda: limit.reschedule(0)))
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await run()
-        pid = await pid_in(file)
+            await _within(limit, run())
+        pid = await ending
     else:
-        with anyio.move_on_after(0.5):
+        with anyio.CancelScope() as scope:
+            ending = asyncio.create_task(_when(file, scope.cancel))
             await run()
-        pid = await pid_in(file)
+        pid = await ending
 
     assert ended(pid)
     await experiment.save()
+
+
+async def _within(limit: asyncio.Timeout, work: Awaitable[object]) -> None:
+    async with limit:
+        await work
+
+
+async def _when(file: Path, end: Callable[[], None]) -> int:
+    """Call *end* when a program has written its process id to a file; return that."""
+    pid = await pid_in(file)
+    end()
+    return pid
 
 
 async def test_cancelled_before_it_began(repository: aexp.Repository, tmp_path: Path) -> None:
@@ -340,7 +355,7 @@ async def flood(repository: aexp.Repository, size: int) -> None:
 
     assert grown < 30 * 2**20
     assert len(await repository.read("one", "aexp/log.txt")) < 2**20 + 100
-    assert sorted(pauses)[int(len(pauses) * 0.95)] < 0.02
+    assert median(pauses) < 0.01  # which load of other programs does not blur
 
 
 async def test_much_output_takes_no_memory(repository: aexp.Repository) -> None:
@@ -433,7 +448,7 @@ async def test_a_reader_that_never_reads_stops_the_program_but_not_us(repo_path:
     assert process.returncode in (1, 130, -signal.SIGINT)
 
 
-# ---- the terminal ----
+# ---- the terminal: what is typed before a program has it is for us, so programs wait a second ----
 
 
 class Console:
@@ -488,7 +503,7 @@ async def test_a_program_has_the_terminal(repository: aexp.Repository, repo_path
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 async def test_ctrl_c_is_for_the_program(repository: aexp.Repository, repo_path: Path, tmp_path: Path) -> None:
     """Ctrl-C reaches the program and what it started, and not us: we see it end, and save."""
-    console = Console([*shower(tmp_path), str(repo_path), "echo ready; sleep 100; echo never", "inherit"])
+    console = Console([*shower(tmp_path), str(repo_path), "sleep 1; echo ready; sleep 100; echo never", "inherit"])
     await console.sees(b"ready")
     console.types(b"\x03")
 
@@ -502,7 +517,7 @@ async def test_ctrl_c_cancels_the_experiment(repository: aexp.Repository, repo_p
     """A program that Ctrl-C ended was cancelled, and has not failed."""
     file = tmp_path / "checked.py"
     file.write_text(textwrap.dedent(SHOWING).replace("check=False", "check=True"))
-    console = Console([sys.executable, str(file), str(repo_path), "echo ready; exec sleep 100", "inherit"])
+    console = Console([sys.executable, str(file), str(repo_path), "sleep 1; echo ready; exec sleep 100", "inherit"])
     await console.sees(b"ready")
     console.types(b"\x03")
 
@@ -514,9 +529,28 @@ async def test_ctrl_c_cancels_the_experiment(repository: aexp.Repository, repo_p
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+async def test_in_the_background_it_waits_for_the_terminal(
+    repository: aexp.Repository, repo_path: Path, tmp_path: Path
+) -> None:
+    """A program that was started in the background and reads the terminal goes on when `fg` gives it to us."""
+    inner = " ".join(shower(tmp_path)) + f" {repo_path} 'echo ready; read line; echo got $line' inherit"
+    console = Console(["bash", "--norc", "-i", "-c", f"set -m; {inner} & sleep 3; echo shell; fg; echo done"])
+    await console.sees(b"ready")
+    await console.sees(b"shell")
+    console.types(b"hello\n")
+    await console.sees(b"got hello")
+    await console.sees(b"done")
+
+    await console.end()
+    assert (await repository.get("one")).status == aexp.Status.FINISHED
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 async def test_ctrl_z_stops_both(repository: aexp.Repository, repo_path: Path, tmp_path: Path) -> None:
     """Ctrl-Z stops the program and us, so that the shell has its turn; `fg` lets both go on."""
-    inner = " ".join(shower(tmp_path)) + f" {repo_path} 'echo ready; sleep 1; read line; echo got $line' inherit"
+    inner = (
+        " ".join(shower(tmp_path)) + f" {repo_path} 'sleep 1; echo ready; sleep 1; read line; echo got $line' inherit"
+    )
     console = Console(["bash", "--norc", "-i", "-c", f"set -m; {inner}; echo shell; fg; echo done"])
     await console.sees(b"ready")
     console.types(b"\x1a")

@@ -18,9 +18,10 @@ from aexp._formats.account import Account, intent_to_json
 from aexp._formats.experiment import Author, intend
 from aexp._formats.journal import Kind
 from aexp._formats.params import dump_params
+from aexp._job import Job
 from aexp._machine import owner
 from aexp._sessions import append, read_ledger
-from aexp._store import Job, open_store
+from aexp._store import open_store
 
 Git = Callable[..., str]
 Fsck = Callable[[Path], None]
@@ -85,7 +86,7 @@ async def saved(repository: aexp.Repository, metrics: Mapping[str, float] | None
 async def test_the_tree_is_the_baseline_and_a_folder(
     repository: aexp.Repository, repo_path: Path, git: Git, fsck: Fsck
 ) -> None:
-    """The tree of the commit is that of the baseline, with the logged files and the experiment's own folder."""
+    """The tree is that of the baseline, with the logged files, the experiment's own folder, and what `dvc init` makes."""
     async with repository.experiment("it", params={"lr": 0.1}) as experiment:
         await experiment.log_metrics({"loss": 0.5, "train/loss": 0.25})
         await experiment.log_file("data/more.txt", "x")
@@ -93,7 +94,8 @@ async def test_the_tree_is_the_baseline_and_a_folder(
 
     own = ["dvc.yaml", "experiment.json", "metrics.json", "params.yaml"]
     series = ["plots/metrics/loss.tsv", "plots/metrics/train/loss.tsv"]
-    added = [f"A\taexp/{name}" for name in own + series] + ["A\tdata/more.txt"]
+    dvc = [f"A\t{path}" for path in (".dvc/.gitignore", ".dvc/config", ".dvcignore")]
+    added = dvc + [f"A\taexp/{name}" for name in own + series] + ["A\tdata/more.txt"]
     assert git("diff-tree", "-r", "--name-status", "HEAD", rev, cwd=repo_path).splitlines() == added
     assert set(git("ls-tree", "-r", "--format=%(objectmode)", rev, cwd=repo_path).split()) == {"100644"}
     assert git("cat-file", "-t", experiment.ref, cwd=repo_path) == "commit"

@@ -360,3 +360,22 @@ async def test_a_deadline_ends_the_waiting_and_not_the_work() -> None:
     assert through
     assert work.result() is True
     assert await settled_before(work, loop.time())
+
+
+@on_every_loop
+async def test_what_is_asked_for_later_is_done_before_the_thread_ends(shop: Shop) -> None:
+    """`soon` returns at once; closing waits for it; after that, and when it fails, nothing is heard of it."""
+    done: list[str] = []
+
+    def fail(_: Bench) -> None:
+        done.append("failed")
+        raise ValueError
+
+    shop.worker.soon(Bench.work, "later", shop.gate)
+    shop.worker.soon(fail)
+    shop.worker.soon(lambda _: done.append("last"))
+    assert done == []
+    shop.gate.set()
+    await shop.worker.aclose()
+    shop.worker.soon(lambda _: done.append("too late"))
+    assert done == ["failed", "last"]

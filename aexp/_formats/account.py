@@ -185,6 +185,8 @@ class Intent:
     """The text of params.yaml."""
     experiment: Mapping[str, Any]
     """The content of experiment.json."""
+    skeleton: bool = False
+    """Whether the commit holds what `dvc init` makes, if the code does not."""
 
 
 def intent_to_json(intent: Intent) -> list[Any]:
@@ -201,6 +203,7 @@ def intent_to_json(intent: Intent) -> list[Any]:
         "who": who,
         "params": intent.params,
         "experiment": intent.experiment,
+        "skeleton": intent.skeleton,
     }
     return [intent.number, fixed]
 

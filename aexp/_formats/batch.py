@@ -21,7 +21,7 @@ An item is column, step, value, timestamp; or None, kind, payload, stream or fut
 """
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Stream:
     """What the journal knows of one open experiment: its number, and where its points and files lie."""
 
@@ -35,7 +35,7 @@ class Stream:
     """How many bytes programs that joined have in their journals."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Column:
     """The points of one metric that are on their way; only the encoder touches them."""
 
@@ -56,7 +56,7 @@ class Column:
         )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Entry:
     """A record on its way to the disk; one without a body only asks to be told when all before it is synced."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from attrs import frozen
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Change:
     """The key or index at the end of `path` gets `value` (set, insert), or goes (delete)."""
 

@@ -73,8 +73,8 @@ def _mapping(text: str, file: str) -> dict[str, Any]:
 
 
 def _splice_toml(text: str, change: Change) -> str:
-    from tomlkit import parse  # noqa: PLC0415  # only parameter files in TOML need it, and it takes 20 ms to import
-    from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
+    from tomlkit import parse  # only parameter files in TOML need it, and it takes 20 ms to import
+    from tomlkit.exceptions import TOMLKitError
 
     try:
         document: Any = parse(text)

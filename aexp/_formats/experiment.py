@@ -10,13 +10,14 @@ from typing import Any, Final
 import orjson
 from attrs import evolve, field, frozen
 
-from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, parse_experiment_ref, split_experiment_ref
+from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, SKELETON, parse_experiment_ref, split_experiment_ref
 from .._lifecycle import Status
 from .._names import metric_file
 from .._values import Record, unpacked_later
 from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
-from .gitobjects import Commit, Signature, trailers
+from .gitobjects import Commit, Kind, Signature, object_id, trailers
 from .params import dump_params, from_json, merge, to_json
+from .pipeline import Data
 from .plain import DEPTH, NODES
 from .series import Number, Points, flat, nested, tsv
 
@@ -29,11 +30,13 @@ MARK: Final = b'"$'
 """What JSON holds in which `from_json` has something to do."""
 
 
+_CARRIED: Final = {path: object_id(Kind.BLOB, text.encode()) for path, text in SKELETON}
+
 Files = Mapping[str, Mapping[str, Any]]
 """What parameter or metric files hold, by their path."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Others:
     """What a tree holds besides the experiment's own folder: parameters and metrics by file, and what is wrong there."""
 
@@ -42,6 +45,14 @@ class Others:
     damaged: str | None = None
     needs: bytes = b""
     """The ids of the objects that this was read from, one behind the other."""
+    whole: bool = True
+    """False when something was missing that may come: content that DVC keeps, and that is not in its cache."""
+    data: Sequence[Data] = ()
+    """What the tree's stages depend on and make, and what its `.dvc` files track, when that was asked for."""
+    places: tuple[int, int] = (0, 0)
+    """Where DVC has aexp's own files among the parameter and the metric files."""
+    exact: bool = False
+    """Whether `dvc exp show` reads this tree as we do, as far as we can tell."""
 
     def unpack(self, name: str, packed: bytes) -> Mapping[str, Any]:
         """Return the field *name* of a record that left its own part *packed*: params, metrics, or one of them by file."""
@@ -53,7 +64,7 @@ class Others:
         return measured(files) if name == "metrics" else files
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Author:
     """Who makes the commits: author, committer (name and e-mail each) and the minutes east of UTC."""
 
@@ -77,7 +88,15 @@ def moment(seconds: float) -> datetime:
 
 
 def intend(
-    account: Account, author: Author, *, now: float, folder: str, params: str, final: bool, expected: str | None
+    account: Account,
+    author: Author,
+    *,
+    now: float,
+    folder: str,
+    params: str,
+    final: bool,
+    expected: str | None,
+    skeleton: bool = False,
 ) -> Intent:
     """Fix every input of the next commit of *account*, made at *now* (seconds since 1970)."""
     by, through = author.signatures(max(0, int(now)))
@@ -97,6 +116,7 @@ def intend(
         committer=through,
         params=params,
         experiment=_experiment(account, status),
+        skeleton=skeleton,
     )
 
 
@@ -168,6 +188,11 @@ def pipeline(series: bool) -> bytes:
     if series:
         sections["plots"] = [{SERIES: {"x": "step"}}]
     return dump_params(sections)
+
+
+def is_carried(path: str, id: bytes) -> bool:
+    """Say whether the blob *id* at *path* is what commits carry for DVC (decision 0020), and nobody's change."""
+    return _CARRIED.get(path) == id
 
 
 def commit_id(message: str) -> str | None:

@@ -32,7 +32,7 @@ def _mode(said: Sequence[Any]) -> int:
     return FILE if not said else SYMLINK if said[0] == LINK else EXECUTABLE
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Files:
     """What a commit gets besides the files that aexp itself writes; the last that was said of a path counts."""
 

@@ -10,10 +10,24 @@ from typing import Any
 from ..errors import InvalidParams
 from .plain import DEPTH, plain
 from .python import load_python
-from .yaml import EXPANDED, dump_yaml, load_yaml
 
-__all__ = ["dump_params", "from_json", "load_params", "merge", "plain", "to_json"]
+__all__ = [
+    "dump_params",
+    "from_json",
+    "is_json",
+    "load_params",
+    "load_values",
+    "merge",
+    "plain",
+    "plain_params",
+    "to_json",
+]
 
+EXPANDED = 30_000_000
+"""How large a YAML document may be with every alias written out: the sum of its characters, and ten for each node.
+
+A file of 10 MB with a million values, each under a key, is just below it.
+"""
 SIZE = 10_000_000
 """How many bytes a parameter file may have."""
 
@@ -35,6 +49,8 @@ def dump_params(params: Mapping[str, Any]) -> bytes:
 
     Keys keep their order. Floats that are not finite become the strings `nan`, `inf` and `-inf`.
     """
+    from .yaml import dump_yaml  # ruamel.yaml takes 7 ms to import
+
     return dump_yaml(dict(params))
 
 
@@ -46,14 +62,39 @@ def load_params(content: bytes, file: str, *, limit: int = SIZE, expanded: int =
     read in full: more than `limit` bytes, other than UTF-8, a key that stands twice, too deep or too large (YAML: more
     than `expanded` once its aliases are written out).
     """
+    return plain_params(load_values(content, file, limit=limit, expanded=expanded), file)
+
+
+def plain_params(values: object, file: str) -> dict[str, Any]:
+    """What `load_values` returned, as plain parameters; raises `InvalidParams` with the name of the file."""
+    try:
+        return plain(values)
+    except InvalidParams as error:
+        raise InvalidParams(error.reason, file=file, line=error.line) from error.__cause__
+
+
+def load_values(content: bytes, file: str, *, limit: int = SIZE, expanded: int = EXPANDED) -> object:
+    """The values in a file as its format gives them: dates are dates, and JSON may hold a bare number.
+
+    Raises `InvalidParams` as `load_params` does. Empty YAML is an empty mapping.
+    """
     if len(content) > limit:
         raise InvalidParams(f"{len(content):,} bytes are more than the limit of {limit:,}", file=file)
     text = decoded(content, file)
     try:
         values = load_text(text, file, expanded=expanded)
-        return {} if values is None and _reader(file) is None else plain(values)
     except InvalidParams as error:
         raise InvalidParams(error.reason, file=file, line=error.line) from error.__cause__
+    return {} if values is None and _reader(file) is None else values
+
+
+def is_json(values: object) -> bool:
+    """Whether JSON holds these values as they are: no date, no set, no bytes among them."""
+    if isinstance(values, dict):
+        return all(isinstance(key, str | int | float | None) and is_json(value) for key, value in values.items())
+    if isinstance(values, list):
+        return all(map(is_json, values))
+    return values is None or type(values) in (str, int, float, bool)
 
 
 def load_text(text: str, file: str, *, expanded: int = EXPANDED) -> object:
@@ -62,7 +103,11 @@ def load_text(text: str, file: str, *, expanded: int = EXPANDED) -> object:
     Raises `InvalidParams` without the name of the file.
     """
     reader = _reader(file)
-    return load_yaml(text, expanded) if reader is None else reader(text)
+    if reader is not None:
+        return reader(text)
+    from .yaml import load_yaml
+
+    return load_yaml(text, expanded)
 
 
 def _reader(file: str) -> Callable[[str], object] | None:
@@ -107,7 +152,7 @@ _TOML_LINE = r"\(at line (\d+), column \d+\)\Z"
 
 
 def _load_toml(text: str) -> object:
-    import tomllib  # noqa: PLC0415  # only parameter files in TOML need it
+    import tomllib  # only parameter files in TOML need it
 
     deep = re.search(_DEEP_KEY, text)
     if deep is not None:

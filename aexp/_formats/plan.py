@@ -25,7 +25,7 @@ class Step:
     after: Content | None
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Plan:
     """Every change of one apply: of which experiment, in which work tree, and step by step.
 

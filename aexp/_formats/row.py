@@ -46,7 +46,7 @@ def checksum(*parts: bytes) -> int:
     return crc32(b"\0".join(parts), VERSION)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Found:
     """A record as its commit tells it, with what the commit says besides: who made it, and where it was read."""
 
@@ -57,6 +57,8 @@ class Found:
     """The ids of the commit and of all that was read of it, one behind the other."""
     others: Others = field(factory=Others)
     """What it shares with its like: parameters and metrics that are not the experiment's own."""
+    whole: bool = True
+    """False when it may read otherwise another time, though the commit is the same: it is no row then."""
 
 
 class Packer:

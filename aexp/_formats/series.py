@@ -118,7 +118,7 @@ class Points:
         return Points([steps[position] for position in order], [self.values[position] for position in order], stamps)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Curve:
     """The points of one metric on their way to a `Series`.
 

@@ -23,7 +23,7 @@ _STRINGS: Final = json.JSONDecoder(strict=False)
 _WORD: Final = re.compile(r"[^\s,\]}]+")
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Node:
     """One value: its text is `text[begin:end]`, without the anchor and tag before it, which begin at `outset`."""
 

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from ..errors import InvalidParams
 from .changes import Change
+from .params import EXPANDED
 from .spans import Node, json_spans, yaml_spans
 from .yaml import dump_flow, load_yaml
 
@@ -24,7 +25,7 @@ def splice_yaml(text: str, change: Change) -> str:
     return _Document(text, yaml_spans(text), dump_flow).spliced(change)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Document:
     text: str
     root: Node | None
@@ -61,7 +62,7 @@ class _Document:
         return node.kind == "mapping" and "<<" in written and key not in written
 
     def _means(self, place: Node, key: Any) -> bool:
-        return not isinstance(key, str) and load_yaml(self.text[place.outset : place.end]) == key
+        return not isinstance(key, str) and load_yaml(self.text[place.outset : place.end], EXPANDED) == key
 
     def _nodes(self, node: Node | None) -> Iterator[Node]:
         """Yield every value, in the order of the text."""
@@ -120,7 +121,7 @@ class _Document:
     def _value(self, node: Node) -> Any:
         node = self._target(node)
         if node.kind == "scalar":
-            return load_yaml(self.text[node.begin : node.end])
+            return load_yaml(self.text[node.begin : node.end], EXPANDED)
         if node.kind == "sequence":
             return [self._value(each) for _, each in node.entries]
         if any(key is not None and key.content == "<<" for key, _ in node.entries):

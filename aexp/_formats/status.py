@@ -46,7 +46,7 @@ def _entry(mode: bytes, id: bytes) -> tuple[int, bytes] | None:
     return (int(mode, 8), bytes.fromhex(id.decode())) if int(mode, 8) else None
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Difference:
     """A path in which two trees differ: the (mode, id) there in the one and the other, None where there is nothing."""
 

@@ -35,12 +35,6 @@ from ruamel.yaml.tag import Tag
 from ..errors import InvalidParams
 from .plain import DECIMAL_BITS, DEPTH
 
-EXPANDED = 30_000_000
-"""How large a document may be with every alias written out: the sum of its characters, and ten for each node.
-
-A file of 10 MB with a million values, each under a key, is just below it.
-"""
-
 # Text that YAML 1.1 and 1.2 both read as text without quotes: a whitelist, because the two differ on much else.
 _UNQUOTED = r"[A-Za-z](?:[A-Za-z0-9_./ -]*[A-Za-z0-9_./-])?"
 _NOT_TEXT = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf", "infinity"})
@@ -133,12 +127,12 @@ def _number_or_word(value: object) -> str:
 _FAULTS = (YAMLError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def load_yaml(text: str, expanded: int = EXPANDED) -> object:
+def load_yaml(text: str, expanded: int) -> object:
     """The values of a document by the rules of YAML 1.2, as DVC reads it; None when there are none.
 
     Dates become `datetime` objects, and an alias the object that it stands for. Raises `InvalidParams` with the
     line, where there is one, for what is no YAML or has two documents, a key twice, an unknown tag, more than
-    `DEPTH` levels, or more than *expanded* (as `EXPANDED`) once its aliases are written out.
+    `DEPTH` levels, or more than *expanded* once its aliases are written out: the sum of its characters, and ten for each node.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.Scanner = _GuardedScanner

@@ -1,0 +1,77 @@
+"""Lay an experiment's files into the work tree, for the run of DVC that will commit them (docs/decisions/0019)."""
+
+import os
+from collections.abc import Collection, Sequence
+
+from ._files import Breath, make_folders, remove, replace, translating
+from ._formats.experiment import record
+from ._formats.gitobjects import EXECUTABLE, FILE, SYMLINK
+from ._git import run
+from ._job import Job, contents_of
+from ._layout import SERIES
+from ._store import Store
+from ._values import Record
+from .errors import AexpError, UnsafePath
+
+
+def lay(store: Store, jobs: Sequence[Job]) -> list[Record | Exception]:
+    """Write the files of *jobs* into the work tree and stage them; an answer is the record, without a rev, or why not.
+
+    DVC's run commits what is staged when it ends, on the ref that the record names.
+    """
+    answers: list[Record | Exception] = []
+    for job in jobs:
+        try:
+            answers.append(_lay(store, job))
+        except (AexpError, OSError, ValueError) as error:
+            answers.append(error)
+    return answers
+
+
+def _lay(store: Store, job: Job) -> Record:
+    handle, intent = store.handle, job.intent
+    assert handle.worktree is not None  # a run has one (_way.py)
+    found = contents_of(job)
+    breath = Breath()
+    files = [*((path, FILE, content) for path, content in found.own.items()), *found.files]
+    for path, mode, content in files:
+        breath()
+        _write(handle.worktree, path, mode, content)
+    written = {path for path, _, content in files if content is not None}
+    _forget_series(handle.worktree, intent.folder, written)
+    run(
+        handle,
+        "add",
+        "--force",
+        "--",
+        intent.folder,
+        *(path for path in written if not path.startswith(f"{intent.folder}/")),
+    )
+    others = store.library.others(intent.tree, intent.folder)
+    return record("", intent.ref, intent.experiment, found.summary, intent.folder, others)
+
+
+def _write(worktree: str, path: str, mode: int, content: bytes | None) -> None:
+    place = os.path.join(worktree, path)
+    folder = os.path.dirname(place)
+    with translating(place):
+        make_folders(folder, durable=False)
+        if os.path.realpath(folder) != folder or os.path.islink(place):
+            raise UnsafePath(path, "a symbolic link stands in the way, and it may lead out of the repository")
+        if content is None:
+            remove(place)
+        elif mode == SYMLINK:
+            remove(place)
+            os.symlink(content, os.fsencode(place))
+        else:
+            replace(place, content, mode=0o755 if mode == EXECUTABLE else 0o644)
+
+
+def _forget_series(worktree: str, folder: str, written: Collection[str]) -> None:
+    """Remove the series of an earlier experiment, which would be shown as this one's."""
+    top = os.path.join(worktree, folder, SERIES)
+    for place, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(place, name)
+            if name.endswith(".tsv") and os.path.relpath(path, worktree) not in written:
+                remove(path)
