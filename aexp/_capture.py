@@ -149,7 +149,7 @@ def _taken(handle: Handle, changes: Sequence[Change], settings: Settings, scratc
         if reason is None and bounded and found is not None and stat.S_ISREG(found.st_mode):
             reason = None if os.access(_place(handle, change), os.R_OK) else "it cannot be read"
         if reason is not None:
-            skipped.append(Skipped(_printable(path), reason))
+            skipped.append(Skipped(printable(path), reason))
         elif found is None:
             edits[path] = None
         elif change.is_submodule or stat.S_ISDIR(found.st_mode):
@@ -220,5 +220,6 @@ def _hashed(handle: Handle, regular: Sequence[tuple[Change, int]], quarantine: s
     return iter([bytes.fromhex(line) for line in said.decode().split()])
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
+    """Return *path* as a text that any file can hold: bytes that are not UTF-8 are spelled out."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -119,12 +119,14 @@ def lend(handle: _git.Handle, baseline: str, tree: str) -> Checkout:
     Nothing of the user's work tree, index or refs is touched. Raises `GitError`, `DiskFull`.
     """
     with translating(_place(handle.common)):
-        for folder in _waiting(handle.common, tree):
+        for waiting in _waiting(handle.common, tree):
+            folder = waiting
             descriptor = lock(os.path.join(folder, LOCK))
             if descriptor is None:
                 continue
             try:
                 if _told(folder) is not None:
+                    folder = _renamed(folder)
                     return _prepared(handle, folder, baseline, tree, descriptor)
             except (AexpError, OSError):
                 with suppress(OSError):
@@ -258,6 +260,13 @@ def _made(common: str) -> tuple[str, int]:
         os.close(descriptor)
         raise
     return folder, descriptor
+
+
+def _renamed(folder: str) -> str:
+    """Give a checkout another name, so that a program which knows the old one writes into it no more; return the new path."""
+    renamed = os.path.join(os.path.dirname(folder), secrets.token_hex(8))
+    os.rename(folder, renamed)
+    return renamed
 
 
 def _prepared(handle: _git.Handle, folder: str, baseline: str, tree: str, descriptor: int) -> Checkout:

@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 from . import _outs
 from ._applied import parents
 from ._beneath import Beneath
-from ._capture import snapshot
+from ._capture import printable, snapshot
 from ._checkouts import Checkout
 from ._clearing import open_up
 from ._datacache import cache_of, local_config, outs_of
@@ -197,7 +197,7 @@ def reap(checkout: Checkout, wanted: Wanted, put: Put, settle: Callable[[], obje
     taken = Harvest()
     for path in open_up(checkout.path):
         if path != ".git" and not path.startswith(".git/"):
-            taken.skipped.append((path, "not a regular file"))
+            taken.skipped.append((printable(path), "not a regular file"))
     room = wanted.settings.capture_limit - _changed(checkout, wanted, taken, put, settle)
     with Beneath(checkout.path) as ground:
         taken.outs += [path for path in wanted.outs if ground.kind(path) is None]
@@ -221,6 +221,9 @@ def _changed(checkout: Checkout, wanted: Wanted, taken: Harvest, put: Put, settl
     for path, edit in edits.items():
         breath()
         if _is_dvcs(path) or (edit is not None and edit[0] == GITLINK):
+            continue
+        if not _outs.is_text(path):
+            taken.skipped.append((printable(path), _outs.NO_TEXT))
             continue
         if edit is None:
             put(path, None)

@@ -86,21 +86,26 @@ def _boot() -> str:
 
 
 def at_work(folder: str, variable: str) -> bool | None:
-    """Say whether a process stands in *folder* or below it, or has the environment *variable*; None where that cannot be told.
+    """Say whether a process works in *folder*; None where that cannot be told.
 
-    Linux tells it, of the processes of the same user.
+    It stands there, has a file there open, or has the environment *variable*. Linux tells it, of the processes of the
+    same user. Files that our own process has open do not count.
     """
     try:
         processes = [name for name in os.listdir("/proc") if name.isdecimal()]
     except FileNotFoundError:
         return None
-    breath, mark = Breath(), os.fsencode(variable)
+    breath, mark, ours = Breath(), os.fsencode(variable), str(os.getpid())
     for process in processes:
-        breath()
+        place = f"/proc/{process}"
         with suppress(OSError):
-            place = os.readlink(f"/proc/{process}/cwd").removesuffix(" (deleted)")
-            if place == folder or place.startswith(f"{folder}/"):
+            if mark in read(f"{place}/environ").split(b"\0"):
                 return True
-            if mark in read(f"/proc/{process}/environ").split(b"\0"):
-                return True
+            files = [] if process == ours else [f"{place}/fd/{name}" for name in os.listdir(f"{place}/fd")]
+            for link in (f"{place}/cwd", *files):
+                breath()
+                with suppress(OSError):
+                    found = os.readlink(link).removesuffix(" (deleted)")
+                    if found == folder or found.startswith(f"{folder}/"):
+                        return True
     return False

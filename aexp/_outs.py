@@ -13,6 +13,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from ._capture import printable
 from ._files import Breath
 from ._formats.files import encoded
 from ._formats.gitobjects import is_git_folder
@@ -29,6 +30,7 @@ LARGE: Final = 2**20
 """A dvc.yaml of more bytes is not looked at."""
 
 
+NO_TEXT: Final = "a name that is not UTF-8"
 BATCH: Final = 8 * 2**20
 """Bytes read before what was put is waited for, so that memory holds no more, however much is taken."""
 
@@ -124,9 +126,9 @@ def _below(
 ) -> Iterator[tuple[str, bytes, bool]]:
     """Yield the file *name* of the open folder *above*, or all files below the folder of that name."""
     found = os.stat(name, dir_fd=above, follow_symlinks=False)
-    reason = _refusal(name, found, settings)
+    reason = _refusal(name, found, settings) if is_text(name) else NO_TEXT
     if reason is not None:
-        taken.skipped.append((path, reason))
+        taken.skipped.append((printable(path), reason))
         return
     if not stat.S_ISDIR(found.st_mode):
         content = _content(above, name, settings.file_limit, room)
@@ -148,6 +150,11 @@ def _below(
                 continue  # it went away meanwhile
     finally:
         os.close(folder)
+
+
+def is_text(path: str) -> bool:
+    """Say whether *path* is UTF-8, as a journal needs it."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def _refusal(name: str, found: os.stat_result, settings: Settings) -> str | None:

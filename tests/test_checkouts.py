@@ -345,18 +345,18 @@ async def test_a_linked_worktree_has_checkouts(repo_path: Path, tmp_path: Path, 
 
 
 async def test_a_checkout_is_lent_again(repository: aexp.Repository, repo_path: Path) -> None:
-    """The next experiment gets the same folder, without anything that the last one left there."""
+    """The next experiment gets the same folder, by another name, without anything that the last one left there."""
     seen = []
     for name in ("one", "two"):
         async with repository.experiment(name) as experiment, experiment.workspace() as path:
-            seen.append((path, path.lstat().st_ino, (path / "train.py").read_text(), (path / "new").exists()))
+            seen.append((path.lstat().st_ino, (path / "train.py").read_text(), (path / "new").exists()))
             (path / "train.py").write_text("spoiled = 1\n")
             (path / "new").mkdir()
             (path / "new" / ".git").mkdir()
             (path / "data").rename(path / "elsewhere")
 
     assert seen[0] == seen[1]
-    assert seen[0][2:] == ("lr = 0.1\n", False)
+    assert seen[0][1:] == ("lr = 0.1\n", False)
     assert len(places(repo_path)) == 1
 
 
@@ -524,6 +524,36 @@ async def test_a_daemon_keeps_its_checkout(repository: aexp.Repository, repo_pat
         assert not places(repo_path)
     finally:
         os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("way", ["environment", "folder", "file", "path"])
+async def test_who_stays_behind_spoils_nothing(repository: aexp.Repository, repo_path: Path, way: str) -> None:
+    """A program that leaves group, folder and environment behind, and goes on writing, writes into no other checkout."""
+    writes = {
+        "environment": 'cd /; while sleep 0.02; do echo spoiled >> "$0/train.py"; done',
+        "folder": "while sleep 0.02; do echo spoiled >> train.py; done",
+        "file": 'cd /; exec 3>> "$0/train.py"; while sleep 0.02; do echo spoiled >&3; done',
+        "path": 'cd /; while sleep 0.02; do echo spoiled >> "$0/train.py"; done',
+    }[way]
+    clean = "" if way == "environment" else 'env -i PATH="$PATH" '
+    ends = "trap 'exit 0' TERM; (sleep 4; kill $$) & "
+    async with repository.experiment("one") as experiment:
+        await experiment.run(["sh", "-c", f'setsid {clean}sh -c "$1" "$PWD" > /dev/null 2>&1 &', "sh", ends + writes])
+    for number in range(4):
+        async with repository.experiment(f"next-{number}") as experiment, experiment.workspace() as path:
+            await asyncio.sleep(0.2)
+            assert (path / "train.py").read_text() == "lr = 0.1\n"
+
+
+async def test_names_that_are_no_text(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
+    """Names that are not UTF-8 are left out and told, and nothing else is lost by that; any other name is taken."""
+    async with repository.experiment("one", outs=["d"]) as experiment:
+        await experiment.run(
+            r"""printf 1 > "$(printf 'bad\377')"; mkdir d; printf 1 > "$(printf 'd/\376')"; printf 2 > ' "q\\'; printf 3 > '*'"""
+        )
+
+    assert changed(experiment.record, repo_path, git) == {'" \\"q\\\\\\\\"': "A", "*": "A"}
+    assert left_out(experiment.record) == dict.fromkeys((r"bad\xff", r"d/\xfe"), "a name that is not UTF-8")
 
 
 async def test_git_is_spoiled_for_the_next(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
