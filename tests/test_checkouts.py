@@ -531,17 +531,25 @@ async def test_who_stays_behind_spoils_nothing(repository: aexp.Repository, repo
     """A program that leaves group, folder and environment behind, and goes on writing, writes into no other checkout."""
     writes = {
         "environment": 'cd /; while sleep 0.02; do echo spoiled >> "$0/train.py"; done',
-        "folder": "while sleep 0.02; do echo spoiled >> train.py; done",
-        "file": 'cd /; exec 3>> "$0/train.py"; while sleep 0.02; do echo spoiled >&3; done',
+        "folder": "while sleep 0.15; do echo spoiled >> train.py; done",
+        "file": 'cd /; exec 3>> "$0/train.py"; while sleep 0.6; do echo spoiled >&3; done',
         "path": 'cd /; while sleep 0.02; do echo spoiled >> "$0/train.py"; done',
     }[way]
     clean = "" if way == "environment" else 'env -i PATH="$PATH" '
-    ends = "trap 'exit 0' TERM; (sleep 4; kill $$) & "
+    ends = "trap 'exit 0' TERM; (sleep 4; kill $$) &"
     async with repository.experiment("one") as experiment:
-        await experiment.run(["sh", "-c", f'setsid {clean}sh -c "$1" "$PWD" > /dev/null 2>&1 &', "sh", ends + writes])
+        await experiment.run(
+            [
+                "sh",
+                "-c",
+                f'setsid {clean}sh -c "$1" "$PWD" > /dev/null 2>&1 & sleep 0.3',
+                "sh",
+                writes.replace("while", f"{ends} while", 1),
+            ]
+        )
     for number in range(4):
         async with repository.experiment(f"next-{number}") as experiment, experiment.workspace() as path:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.4)
             assert (path / "train.py").read_text() == "lr = 0.1\n"
 
 
