@@ -37,7 +37,7 @@ def house(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Strict types inside, complete types at the door."""
     session.install("-e", ".[types,tests]")
-    session.run("mypy", "aexp", "tests")
+    session.run("mypy", "aexp", "aexp_command.py", "tests")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "aexp")
 
 
@@ -85,5 +85,5 @@ def demo(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """What a call costs, as a ratio to the least it could cost on this machine."""
-    session.install("-e", ".[bench]")
+    session.install("-e", ".[bench,cli]")
     session.run("python", "bench/ratios.py", *session.posargs)

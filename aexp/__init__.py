@@ -73,6 +73,9 @@ if TYPE_CHECKING:
     from ._events import Running as Running
     from ._findings import Finding as Finding
     from ._findings import Maintenance as Maintenance
+    from ._lineage import Baseline as Baseline
+    from ._lineage import Checkpoint as Checkpoint
+    from ._lineage import Reference as Reference
 
 __version__ = "0.1.0.dev0"
 
@@ -81,9 +84,11 @@ __all__ = [
     "AmbiguousName",
     "Applied",
     "ApplyPending",
+    "Baseline",
     "BranchExists",
     "Change",
     "CheckoutLost",
+    "Checkpoint",
     "Code",
     "CommandFailed",
     "Comparison",
@@ -119,6 +124,7 @@ __all__ = [
     "ReadOnlyRepository",
     "Record",
     "Records",
+    "Reference",
     "RemoteError",
     "RemoteExperiment",
     "Repository",
@@ -144,13 +150,16 @@ __all__ = [
 
 _LATE: Final = {
     "Applied": "_applied",
+    "Baseline": "_lineage",
     "Change": "_comparison",
+    "Checkpoint": "_lineage",
     "Comparison": "_comparison",
     "Event": "_events",
     "EventKind": "_events",
     "FileChange": "_comparison",
     "Finding": "_findings",
     "Maintenance": "_findings",
+    "Reference": "_lineage",
     "Running": "_events",
     "Side": "_comparison",
     "Undone": "_applied",

@@ -14,6 +14,7 @@ from .errors import ExperimentNotFound
 
 if TYPE_CHECKING:
     from ._comparison import Comparison
+    from ._lineage import Baseline, Checkpoint
     from ._living import Living
 
 
@@ -45,6 +46,14 @@ class Reading(Access):
         """
         return await self._read(_records.choose, self._settings.folder, compile_best(metric, mode, where))
 
+    async def baselines(self, baseline: str | None = None) -> "list[Baseline]":
+        """Return the commits that experiments stand on, HEAD first and then the newest, with the names that stand there.
+
+        No experiment is read, so this is the fast way to a list of names. *baseline*, any name of a commit, returns
+        that one, also when nothing stands on it. Raises `NoBaseline`.
+        """
+        return await self._read(_read_baselines, baseline)
+
     async def get(self, name: str) -> Record:
         """Return the record of the experiment *name*: its name, full ref, or rev.
 
@@ -68,6 +77,10 @@ class Reading(Access):
         if metric is not None and metric not in found:
             raise KeyError(f"{name} has no metric {metric!r}")
         return found
+
+    async def checkpoints(self, name: str) -> "list[Checkpoint]":
+        """Return the checkpoints of the experiment *name*, the oldest first. Raises `ExperimentNotFound`."""
+        return await self._read(_read_checkpoints, name, self._settings.folder)
 
     async def _saved_or_left(self, name: str, metric: str | None) -> dict[str, Series]:
         missing: ExperimentNotFound | None = None
@@ -108,6 +121,18 @@ def _under_way(living: "Living", name: str, metric: str | None) -> dict[str, Ser
 
 def _left(living: "Living", name: str, metric: str | None) -> dict[str, Series] | None:
     return living.history(name, metric, left=True)
+
+
+def _read_baselines(library: Pipelines, baseline: str | None) -> "list[Baseline]":
+    from . import _baselines
+
+    return _baselines.read_baselines(library, baseline)
+
+
+def _read_checkpoints(library: Pipelines, name: str, folder: str) -> "list[Checkpoint]":
+    from . import _baselines
+
+    return _baselines.read_checkpoints(library, name, folder)
 
 
 def _compare(library: Pipelines, left: str, right: str, folder: str, patch: bool) -> "Comparison":

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import anyio
 from attrs import evolve
 
 from . import _dvc, _machine
@@ -59,7 +58,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
         super().__init__(path, settings=settings)
-        self._turn: anyio.Lock | None = None
+        self._desk: Desk | None = None
+        self._turn: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._join: Join | None = None
 
@@ -83,7 +83,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
             raise
         self._reader, self._writer = reader, writer
         self._watcher = Worker("aexp-live", lambda: _open_living(path), path)
-        self._turn, self._loop, self._process = anyio.Lock(), asyncio.get_running_loop(), os.getpid()
+        self._turn, self._loop, self._process = asyncio.Lock(), asyncio.get_running_loop(), os.getpid()
         return self
 
     async def aclose(self) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import beside_dvc
 import checkouts
+import command
 import importing
 import points
 import reading
@@ -30,6 +31,7 @@ from scratch import disk_of
 
 GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "importing": importing.measure,
+    "command": command.measure,
     "resources": resources.measure,
     "ticker": ticker.measure,
     "saves": saves.measure,

@@ -60,6 +60,8 @@ async def live(path: Path, flushed: list[int]) -> None:
         await (await repository.resume("other")).save()
         await repository.experiments()
         await repository.history("story")
+        await repository.baselines()
+        await repository.checkpoints("story")
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The README tells the truth: its programs run, its commands work, its links lead somewhere."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,14 +75,24 @@ def test_a_program_runs(block: Block, repo_path: Path) -> None:
 
 @pytest.mark.parametrize("block", SESSIONS, ids=str)
 def test_a_session_works(block: Block, repo_path: Path) -> None:
-    """Every command after a `$` in the README is one of Git's, and works after the first program of the README."""
+    """Every command after a `$` in the README is Git's, DVC's or ours, and works after the first program of the README."""
     run_program(PROGRAMS[0], repo_path)
     commands = [line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ")]
 
     assert commands
     for command in commands:
-        assert command.startswith("git "), f"line {block.line}: {command}"
-        done = subprocess.run(["bash", "-c", command], cwd=repo_path, capture_output=True, text=True, check=False)
+        assert command.startswith(("git ", "aexp ", "dvc ")), f"line {block.line}: {command}"
+        scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        if command.startswith("dvc ") and shutil.which("dvc", path=scripts) is None:
+            pytest.skip("DVC is not installed")
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=repo_path,
+            env=os.environ | {"PATH": scripts},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         assert done.stdout, f"{command}: shows nothing"
 
