@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -19,6 +20,7 @@ from ._store import Store
 from ._values import Settings
 from ._ways import Join
 from ._workers import aside, settled
+from .errors import AexpError
 
 if TYPE_CHECKING:
     from ._checkouts import Checkout
@@ -97,9 +99,12 @@ class Workplace(Description):
             await aside(_give_back, lent.checkout, most)
 
     async def _reap_all(self) -> None:
-        """Take what has changed in the checkouts that are open, before the experiment ends."""
+        """Take what has changed in the checkouts that are open, before the experiment ends; warn where that fails."""
         for lent in list(self._lent):
-            await self._in_turn(self._reap(lent))
+            try:
+                await self._in_turn(self._reap(lent))
+            except (AexpError, OSError) as error:  # the experiment is saved with all the rest
+                warnings.warn(f"nothing is taken from {lent.checkout.path}: {error}", RuntimeWarning, 2)
 
     async def _reap(self, lent: Lent) -> None:
         """Take what has changed in a checkout that we have; nothing once the experiment has ended."""

@@ -441,6 +441,20 @@ async def test_a_program_that_removes_its_checkout(repository: aexp.Repository, 
     assert picture(repo_path, git) == before
 
 
+async def test_an_experiment_outlives_its_checkout(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
+    """An experiment that is saved while a checkout of it is gone is saved with all the rest, and a warning says so."""
+    experiment = await repository.experiment("one").init()
+    await experiment.log_metric("loss", 0.5)
+    async with experiment.workspace() as path:
+        path.rename(path.with_name("elsewhere"))
+        with pytest.warns(RuntimeWarning, match="nothing is taken from"):
+            record = await experiment.save()
+
+    assert record.metrics["loss"] == 0.5
+    assert changed(record, repo_path, git) == {}
+    assert not places(repo_path)
+
+
 async def test_a_checkout_that_became_a_link(repository: aexp.Repository, repo_path: Path, tmp_path: Path) -> None:
     """A link in the place of the checkout is not followed: nothing behind it is taken, changed or removed."""
     outside = tmp_path / "outside"
