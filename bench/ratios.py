@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import beside_dvc
+import checkouts
 import command
 import importing
 import points
@@ -37,6 +38,7 @@ GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "points": points.measure,
     "reading": reading.measure,
     "beside_dvc": beside_dvc.measure,
+    "checkouts": checkouts.measure,
 }
 SLOW: Mapping[str, Callable[[bool], list[Figure]]] = {"remotes": remotes.measure}
 """Groups that are measured when they are named only: they need DVC, and minutes."""
