@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import errors as errors
 from ._beginning import init as init
+from ._data import Artifact as Artifact
 from ._experiment import Experiment as Experiment
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
@@ -34,6 +35,7 @@ from .errors import ApplyPending as ApplyPending
 from .errors import BranchExists as BranchExists
 from .errors import CheckoutLost as CheckoutLost
 from .errors import CommandFailed as CommandFailed
+from .errors import DataMissing as DataMissing
 from .errors import DirtyWorkspace as DirtyWorkspace
 from .errors import DiskFull as DiskFull
 from .errors import Diverged as Diverged
@@ -84,6 +86,7 @@ __all__ = [
     "AmbiguousName",
     "Applied",
     "ApplyPending",
+    "Artifact",
     "Baseline",
     "BranchExists",
     "Change",
@@ -93,6 +96,7 @@ __all__ = [
     "CommandFailed",
     "Comparison",
     "CompletedProcess",
+    "DataMissing",
     "DirtyWorkspace",
     "DiskFull",
     "Diverged",

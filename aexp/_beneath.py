@@ -99,6 +99,11 @@ class Beneath:
         place, name = self._at(path)
         return os.readlink(name, dir_fd=place)
 
+    def open(self, path: str) -> int:
+        """Return a descriptor, to be closed by the caller, of the file at *path*, open for reading."""
+        place, name = self._at(path)
+        return os.open(name, _READ, dir_fd=place)
+
     def read(self, path: str) -> bytes:
         """Return the content of the regular file at *path*."""
         place, name = self._at(path)

@@ -1,27 +1,35 @@
-"""The content store of DVC, read: files by the MD5 of their content, and folders by their manifests."""
+"""The content store of DVC: files by the MD5 of their content, and folders by their manifests."""
 
 import configparser
 import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
 import sys
+import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-import orjson
 from attrs import frozen
 
 from ._beneath import SLICE, digest
-from ._files import Breath, write_all
-from ._names import work_tree_fault
+from ._files import Breath, lock, make_folders, read, write_all
+from ._formats.dvcfile import MD5, manifest_fault, parse_manifest
+from ._layout import ROOT
 from .errors import UnsafePath
 
 _CLONE: Final = 0x40049409
 """FICLONE of ioctl_ficlonerange(2): share the content until one side writes."""
-_MD5: Final = r"[0-9a-f]{32}"
+
+
+SCRATCH: Final = "aexp-tmp"
+"""The folder in a cache where objects are made."""
+HALF_MADE: Final = 60
+"""Seconds after which a folder there that nobody has locked was left by a killed process."""
 
 
 @frozen
@@ -35,21 +43,76 @@ class Out:
 
 @frozen
 class DataCache:
-    """A cache of DVC 3, at *folder*: objects at `files/md5/<2 digits>/<30 digits>`, manifests with `.dir` behind."""
+    """A cache of DVC 3, at *folder*: objects at `files/md5/<2 digits>/<30 digits>`, manifests with `.dir` behind.
+
+    What is not there is looked for in *spare*, a store that aexp keeps where there is no DVC.
+    """
 
     folder: str
+    spare: str = ""
+    shared: bool = False
+    """Whether all of its group may write to it (`cache.shared = group`)."""
     links: tuple[str, ...] = ()
     """How files of the work tree may be links to it, as `cache.type` says: `symlink`, `hardlink`."""
 
+    def place(self, md5: str) -> str:
+        """Return where the object *md5* belongs."""
+        return os.path.join(self.folder, "files", "md5", md5[:2], md5[2:])
+
+    def has(self, md5: str, size: int) -> bool:
+        """Say whether a file of *size* bytes that nobody may write stands where the object *md5* belongs."""
+        try:
+            found = os.lstat(self.place(md5))
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == size and not found.st_mode & 0o222
+
+    def make(self, folder: str) -> None:
+        """Make *folder*, which lies in the cache, and those above it, durably and with the rights of the others."""
+        missing = [folder]
+        while not os.path.isdir(above := os.path.dirname(missing[-1])):
+            missing.append(above)
+        make_folders(folder)
+        for each in missing if self.shared else ():
+            with suppress(OSError):
+                os.chmod(each, 0o2775)  # noqa: S103  # as DVC does
+
+    @contextmanager
+    def scratch(self) -> Iterator[str]:
+        """Lend a new folder in the cache, to make objects in; what killed processes left of theirs is removed."""
+        home = os.path.join(self.folder, SCRATCH)
+        make_folders(home, durable=False)
+        for name in os.listdir(home):
+            _sweep(os.path.join(home, name))
+        path = os.path.join(home, uuid.uuid4().hex)
+        os.mkdir(f"{path}.new", 0o700)
+        os.close(made(os.path.join(f"{path}.new", "lock")))
+        held = lock(os.path.join(f"{path}.new", "lock"))
+        try:
+            os.rename(f"{path}.new", path)
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            if held is not None:
+                os.close(held)
+            with suppress(OSError):
+                os.rmdir(home)
+
     def path(self, md5: str) -> str | None:
         """Return where the object *md5* is; None when it is not there, or no regular file."""
-        if not re.fullmatch(rf"{_MD5}(\.dir)?", md5):
+        if not re.fullmatch(MD5, md5):
             return None
-        path = os.path.join(self.folder, "files", "md5", md5[:2], md5[2:])
-        with suppress(OSError):
-            if stat.S_ISREG(os.lstat(path).st_mode):
-                return path
+        for folder in (self.folder, self.spare) if self.spare else (self.folder,):
+            path = os.path.join(folder, "files", "md5", md5[:2], md5[2:])
+            with suppress(OSError):
+                if stat.S_ISREG(os.lstat(path).st_mode):
+                    return path
         return None
+
+    def trusts(self, md5: str) -> bool:
+        """Say whether the object is there, and nobody may write to it; what it holds is looked at when it is used."""
+        path = self.path(md5)
+        return path is not None and not os.stat(path).st_mode & 0o222
 
     def holds(self, md5: str) -> bool:
         """Say whether the object is there, and what it should be."""
@@ -66,22 +129,7 @@ class DataCache:
         """
         if not md5.endswith(".dir") or not self.holds(md5):
             return None
-        with open(self.path(md5) or "", "rb") as file:
-            content = file.read()
-        try:
-            entries = orjson.loads(content)
-            files = {entry["relpath"]: entry["md5"] for entry in entries}
-        except (ValueError, TypeError, KeyError):
-            return None
-        if len(files) != len(entries):
-            raise UnsafePath(md5, "this manifest of DVC names a file twice")
-        breath = Breath()
-        for path, each in files.items():
-            breath()
-            fault = work_tree_fault(path) if isinstance(path, str) else "it is no text"
-            if fault is not None or not isinstance(each, str):
-                raise UnsafePath(str(path), f"{fault or 'it has no MD5'}, in the manifest {md5} of DVC")
-        return files
+        return read_manifest(self.path(md5) or "", md5)
 
     def copy_out(self, md5: str, target: str, *, executable: bool) -> bool:
         """Make the new file *target* hold the object, sharing its blocks where the disk can; False if it is missing or damaged."""
@@ -93,7 +141,7 @@ class DataCache:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             descriptor = os.open(target, flags, 0o777 if executable else 0o666)
             try:
-                if not _cloned(source, descriptor):
+                if not clone(source, descriptor):
                     while part := os.read(source, SLICE):
                         write_all(descriptor, part)
                 os.lseek(descriptor, 0, os.SEEK_SET)
@@ -119,7 +167,41 @@ class DataCache:
         return False
 
 
-def _cloned(source: int, target: int) -> bool:
+def read_manifest(path: str, md5: str) -> dict[str, str] | None:
+    """Return the MD5 of each file of a folder from the manifest *md5*, which lies at *path*; None when it is none.
+
+    Raises `UnsafePath` for a path that leaves the folder.
+    """
+    files = parse_manifest(read(path), md5)
+    breath = Breath()
+    for each, id in files.items() if files is not None else ():
+        breath()
+        fault = manifest_fault(each, id)
+        if fault is not None:
+            raise UnsafePath(str(each), f"{fault}, in the manifest {md5} of DVC")
+    return files
+
+
+def _sweep(path: str) -> None:
+    if path.endswith(".new"):  # it is a moment old, or was left by a process that was killed in that moment
+        with suppress(OSError):
+            if time.time() - os.stat(path).st_mtime > HALF_MADE:
+                shutil.rmtree(path, ignore_errors=True)
+        return
+    held = lock(os.path.join(path, "lock"))
+    if held is not None or not os.path.exists(os.path.join(path, "lock")):
+        shutil.rmtree(path, ignore_errors=True)
+    if held is not None:
+        os.close(held)
+
+
+def made(path: str) -> int:
+    """Make the file *path*, which must not exist, for us alone, and return it open for reading and writing."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def clone(source: int, target: int) -> bool:
+    """Make the open, empty file *target* share the content of *source* until one changes; False where no disk can."""
     if sys.platform != "linux":
         return False
     try:
@@ -131,23 +213,23 @@ def _cloned(source: int, target: int) -> bool:
     return True
 
 
-def cache_of(root: str, home: Mapping[str, str]) -> DataCache:
+def cache_of(root: str, home: Mapping[str, str], spare: str = "") -> DataCache:
     """Return the cache that DVC uses for the project at *root*, as its configuration there says; *home* is the environment.
 
     The last of system, user, `.dvc/config` and `.dvc/config.local` that sets `cache.dir` wins, relative to its file; the
     same holds for `cache.type`.
     """
-    config_home = home.get("XDG_CONFIG_HOME") or os.path.join(home.get("HOME", ""), ".config")
-    files = ("/etc/xdg/dvc/config", f"{config_home}/dvc/config", f"{root}/.dvc/config", f"{root}/.dvc/config.local")
-    found, types = os.path.join(root, ".dvc", "cache"), ""
-    for file in files:
-        config = _config(file)
-        given, types = _text(config, "cache", "dir"), _text(config, "cache", "type") or types
+    found, shared, types = os.path.join(root, ".dvc", "cache"), False, ""
+    for file, parser in configs(root, home):
+        given = setting(parser, "cache", "dir")
         if given:
             found = os.path.join(os.path.dirname(file), os.path.expanduser(given))
+        types = setting(parser, "cache", "type") or types
+        shared = (setting(parser, "cache", "shared") or ("group" if shared else "")) == "group"
     wanted = [kind.strip() for kind in types.split(",")]
     links = wanted[: wanted.index("copy")] if "copy" in wanted else wanted
-    return DataCache(os.path.normpath(found), tuple(kind for kind in links if kind in ("symlink", "hardlink")))
+    kept = tuple(kind for kind in links if kind in ("symlink", "hardlink"))
+    return DataCache(os.path.normpath(found), spare, shared, kept)
 
 
 def local_config(root: str, home: Mapping[str, str], site: str) -> str:
@@ -155,12 +237,12 @@ def local_config(root: str, home: Mapping[str, str], site: str) -> str:
 
     It is that of the project, with paths that do not depend on where it stands; *site* is where DVC remembers files.
     """
-    local = _config(f"{root}/.dvc/config.local")
-    found = {section: dict(local.items(section)) for section in local.sections()}
-    for file in (f"{root}/.dvc/config", f"{root}/.dvc/config.local"):
-        config = _config(file)
-        for section in config.sections():
-            url = _text(config, section, "url")
+    found: dict[str, dict[str, str]] = {}
+    for file, config in configs(root, home):
+        for section in config.sections() if os.path.dirname(file) == f"{root}/.dvc" else ():
+            if file.endswith(".local"):
+                found.setdefault(section, {}).update(config.items(section))
+            url = setting(config, section, "url")
             if "remote" in section and url and "://" not in url and not os.path.isabs(url):
                 found.setdefault(section, {})["url"] = os.path.normpath(os.path.join(os.path.dirname(file), url))
     found.setdefault("cache", {})["dir"] = cache_of(root, home).folder
@@ -171,16 +253,31 @@ def local_config(root: str, home: Mapping[str, str], site: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _config(file: str) -> configparser.RawConfigParser:
-    """Return what a configuration file of DVC says; nothing when it cannot be read."""
-    parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#",))
-    with suppress(configparser.Error, UnicodeDecodeError, OSError):
-        parser.read(file, encoding="utf-8")
-    return parser
+def spare_of(common: str) -> str:
+    """Return where data is kept in a repository without DVC."""
+    return os.path.join(common, ROOT, "cache")
 
 
-def _text(config: configparser.RawConfigParser, section: str, option: str) -> str:
-    return config.get(section, option, fallback="").strip().strip("\"'")
+def configs(root: str, home: Mapping[str, str]) -> Iterator[tuple[str, configparser.RawConfigParser]]:
+    """Yield (path, content) of each file that DVC takes settings from, for the project at *root*; the last counts most."""
+    config_home = home.get("XDG_CONFIG_HOME") or os.path.join(home.get("HOME", ""), ".config")
+    for file in (
+        "/etc/xdg/dvc/config",
+        f"{config_home}/dvc/config",
+        f"{root}/.dvc/config",
+        f"{root}/.dvc/config.local",
+    ):
+        parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#",))
+        try:
+            if parser.read(file, encoding="utf-8"):
+                yield file, parser
+        except (configparser.Error, UnicodeDecodeError, OSError):
+            continue
+
+
+def setting(parser: configparser.RawConfigParser, section: str, name: str) -> str:
+    """Return the setting *name*, without the quotes it may have; empty where there is none."""
+    return parser.get(section, name, fallback="").strip().strip("\"'")
 
 
 def outs_of(path: str, content: Mapping[str, Any], pipeline: Mapping[str, Any]) -> Iterator[Out]:
@@ -207,7 +304,7 @@ def _outs(stage: Mapping[str, Any], folder: str, inside: Any) -> Iterator[Out]:
         if not isinstance(out, Mapping) or out.get("hash") != "md5" or out.get("cache") is False:
             continue  # DVC 2 names no hash, and keeps its objects elsewhere
         md5, path = out.get("md5"), out.get("path")
-        if isinstance(md5, str) and isinstance(path, str) and re.fullmatch(rf"{_MD5}(\.dir)?", md5):
+        if isinstance(md5, str) and isinstance(path, str) and re.fullmatch(MD5, md5):
             if "://" in path or path.startswith("/"):
                 yield Out(path, md5)
             else:

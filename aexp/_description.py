@@ -111,9 +111,11 @@ class Description(Intake):
         data = content.encode() if isinstance(content, str) else bytes(memoryview(content))
         if len(data) > desk.settings.file_limit:
             raise InvalidParams(f"{place} has {len(data)} bytes; log_file takes {desk.settings.file_limit} at most")
-        for other in self._stream.files:
+        for other in (*self._stream.files, *(each.path for each in self._here()[0].artifacts)):
             if other.startswith(f"{place}/") or place.startswith(f"{other}/"):
                 raise UnsafePath(place, f"{other} was logged, and a path cannot be both a file and a folder")
+        if any(place in (each.path, f"{each.path}.dvc") for each in self._here()[0].artifacts):
+            raise UnsafePath(place, "an artifact was logged there")
         self._edited.pop(place, None)
         self._put_file(place, data)
 

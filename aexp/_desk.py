@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -24,6 +25,7 @@ from ._workers import Gatherer, Worker
 if TYPE_CHECKING:
     from ._experiment import Experiment
     from ._formats.overrides import Override
+    from ._keeping import Keeper
     from ._preview import Preview
     from ._programs import Ended, Program
 
@@ -42,6 +44,10 @@ class Desk:
     journal: Journal
     saver: Saver
     start: Gatherer[Start, Started]
+    hands: Executor
+    """The threads that bring data into its store."""
+    keeper: "Keeper | None"
+    """What it is that they use, once there is data."""
     origin: Mapping[str, Any]
     entropy: Callable[[int], bytes]
     preview: "Worker[Preview] | None" = None

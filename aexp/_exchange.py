@@ -10,6 +10,7 @@ from ._values import Progress, RemoteExperiment, StrPath, Transfer, TransferProg
 from ._workers import errand
 
 if TYPE_CHECKING:
+    from ._freight import Freight
     from ._lines import Line
 
 T = TypeVar("T")
@@ -34,11 +35,13 @@ class Exchange(Access):
         """Push the experiments *names* (names, full refs or revs), or every experiment of HEAD; return what became of each.
 
         All go in one connection. Where the remote has another experiment of that name, it stays unless *force*, and
-        `Diverged` is raised after all others were pushed. *data* is for DVC-tracked data, which does not travel yet:
-        `Transfer.data` says so. *progress* is called on the event loop. Raises `ExperimentNotFound`, `AmbiguousName`, and
+        `Diverged` is raised after all others were pushed. With *data*, what the experiments reference of data (artifacts,
+        and all else that DVC tracks) goes before them to the remote for data that DVC's configuration names
+        (`core.remote`), if there is one; `Transfer.data` says so. *progress* is called on the event loop. Raises
+        `DataMissing` when data is neither here nor there, and nothing was pushed then; `ExperimentNotFound`, `AmbiguousName`, and
         `NoBaseline` without names where HEAD has no commit.
         """
-        return await self._speak(remote, partial(_push, names=names, force=force), progress)
+        return await self._speak(remote, partial(_push, names=names, force=force, data=data), progress)
 
     async def pull(
         self,
@@ -52,9 +55,10 @@ class Exchange(Access):
 
         All come in one connection, are checked whole, and are seen only then. An experiment of the same name that
         stands here stays unless *force* (which puts it into the trash), and `Diverged` is raised after all others were
-        pulled. *data* and *progress* are as in `push`. Raises `ExperimentNotFound`, `AmbiguousName`.
+        pulled. With *data*, what they reference comes into the cache before they are seen. *progress* is as in `push`. Raises
+        `DataMissing` when the remote for data does not have it, or sends something else; `ExperimentNotFound`, `AmbiguousName`.
         """
-        pull = partial(_pull, names=names, force=force, limit=self._settings.pull_limit)
+        pull = partial(_pull, names=names, force=force, limit=self._settings.pull_limit, data=data)
         return await self._speak(remote, pull, progress)
 
     async def remote_experiments(self, remote: StrPath = "origin") -> list[RemoteExperiment]:
@@ -79,16 +83,22 @@ class Exchange(Access):
         return await errand("aexp-remote", speak, progress)
 
 
-def _push(line: "Line", *, names: Sequence[str], force: bool) -> list[Transfer]:
+def _push(line: "Line", *, names: Sequence[str], force: bool, data: bool) -> list[Transfer]:
     from . import _transfers
 
-    return _transfers.push(line, names=names, force=force)
+    return _transfers.push(line, names=names, force=force, freight=_freight(data))
 
 
-def _pull(line: "Line", *, names: Sequence[str], force: bool, limit: int) -> list[Transfer]:
+def _pull(line: "Line", *, names: Sequence[str], force: bool, limit: int, data: bool) -> list[Transfer]:
     from . import _transfers
 
-    return _transfers.pull(line, names=names, force=force, limit=limit)
+    return _transfers.pull(line, names=names, force=force, limit=limit, freight=_freight(data))
+
+
+def _freight(data: bool) -> "Freight | None":
+    from ._freight import Freight
+
+    return Freight(dict(os.environ)) if data else None
 
 
 def _listed(line: "Line") -> dict[str, RemoteExperiment]:

@@ -40,7 +40,7 @@ FIELDS: Final[Mapping[str, Get]] = {
     **{name: operator.attrgetter(name) for name in ("name", "id", "rev", "ref", "baseline", "status", "message")},
     **{name: operator.attrgetter(name) for name in ("created", "ended", "duration", "damaged", "params", "metrics")},
     "tags": lambda record: list(record.tags),
-    "artifacts": lambda record: list(record.artifacts),
+    "artifacts": lambda record: [each.name for each in record.artifacts],
     "checkpoints": lambda record: list(record.checkpoints),
     "error": lambda record: None if record.error is None else str(record.error),
 }

@@ -71,6 +71,19 @@ def sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
+def sync_disk(folder: str) -> bool:
+    """Bring all that waits for the disk of *folder* to it, at once; False where the system cannot (syncfs(2))."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return bool(ctypes.CDLL(None, use_errno=True).syncfs(descriptor) == 0)
+    finally:
+        os.close(descriptor)
+
+
 def write_all(descriptor: int, content: bytes) -> None:
     """Write *content* whole, however short the single writes are."""
     view = memoryview(content)

@@ -11,7 +11,8 @@ from attrs import evolve, frozen
 
 from . import _sessions
 from ._files import make_folders, move_folder, translating
-from ._formats.account import Account
+from ._formats.account import Account, kept
+from ._formats.artifacts import artifact_to_json
 from ._formats.journal import Extents, Kind
 from ._formats.params import merge, to_json
 from ._formats.series import Number, decode_value, encode_values
@@ -131,6 +132,8 @@ def highest(store: Store, account: Account, extents: Extents) -> int:
 
 def added(account: Account, part: Part) -> Account:
     """Return *account* with what *part* says of parameters, tags and message."""
+    for artifact in part.account.artifacts:
+        account = kept(account, artifact, ignored=artifact.path in part.account.ignored)
     return evolve(
         account,
         params=merge(account.params, part.account.params),
@@ -149,6 +152,8 @@ def records(account: Account, part: Part) -> Iterator[tuple[Kind, list[Any]]]:
         yield Kind.TAGS, [number, after.tags]
     if after.message != account.message:
         yield Kind.MESSAGE, [number, after.message]
+    for artifact in part.account.artifacts:
+        yield Kind.ARTIFACT, [number, artifact_to_json(artifact), artifact.path in part.account.ignored]
     if part.step > account.step:
         yield Kind.STEP, [number, part.step]
     ranges = [list(each) for each in part.extents]

@@ -275,6 +275,17 @@ def _undisguised(segment: str) -> str:
     return visible.casefold().partition(":")[0].rstrip(" .")
 
 
+def check_artifact_name(name: object) -> str:
+    """The name if dvc.yaml can give it to an artifact: letters, digits, `-`, `_` and `/`, the first and last not of these."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an artifact is a str, not {type(name).__name__}")
+    if len(name) > 255 or not re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9-/_]*[a-zA-Z0-9])?", name):  # gto/constants.py
+        raise InvalidName(
+            "an artifact", name, "DVC takes letters, digits, `-`, `_` and `/`, with a letter or digit first and last"
+        )
+    return name
+
+
 def new_id(milliseconds: int, entropy: bytes) -> str:
     """The UUID of version 7 (RFC 9562, section 5.7) for this time and these 10 random bytes: 32 hex digits.
 

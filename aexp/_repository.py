@@ -6,6 +6,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from ._preview import Preview
     from ._recovery import Found
 
+HANDS = 2
+"""How many files and folders are brought into their store at once; each uses several threads where that is of use."""
 STARTS = 128
 """How many experiments begin in one call of the Git thread."""
 
@@ -104,6 +107,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         try:
             if desk is not None:
                 await stop(desk.runs, list(desk.runs))
+                await settled(asyncio.ensure_future(asyncio.to_thread(desk.hands.shutdown)))
                 await desk.start.idle()
                 await desk.saver.idle()
                 await desk.journal.aclose()
@@ -289,7 +293,9 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
         told = origin | {"session": id} | ({} if within is None else {"within": within.to_json()})
-        return Desk(id, self._settings, writer, journal, saver, start, told, os.urandom, preview, within, place=place)
+        hands = ThreadPoolExecutor(HANDS, thread_name_prefix="aexp-data")
+        tools = (writer, journal, saver, start, hands, None)
+        return Desk(id, self._settings, *tools, told, os.urandom, preview, within, place=place)
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:

@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field, frozen
@@ -12,9 +13,11 @@ from attrs import define, field, frozen
 from . import _git, _packs, _refs, _sessions
 from ._capture import Watch, baseline_of, snapshot
 from ._files import Breath
-from ._formats.account import Account
+from ._formats.account import Account, artifacts_of
+from ._formats.artifacts import artifact_files
 from ._formats.experiment import Author, record
-from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, object_id, parse_tree
+from ._formats.files import Files
+from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, find_entry, parse_tree, writer
 from ._formats.params import dump_params
 from ._job import Job, contents_of
 from ._layout import METRICS, SKELETON, anchor_prefix, anchor_ref, experiment_ref, parse_experiment_ref
@@ -78,6 +81,8 @@ class Store:
     author: Author
     settings: Settings
     session: _sessions.Session | None = None
+    spots: dict[tuple[Any, ...], bool] = field(factory=dict)
+    """What `_artifacts` has found out about paths."""
     _trees: "OrderedDict[bytes, dict[bytes, Entry]]" = field(factory=OrderedDict)
     _watch: Watch = field(factory=Watch)
     _captured: dict[tuple[str, CodeMode], Code] = field(factory=dict)
@@ -145,7 +150,7 @@ class Store:
         taken = snapshot(self.handle, mode, self.settings, self.session.path)
         try:
             objects: dict[bytes, tuple[Kind, bytes]] = {}
-            root = edit_tree(self._head_tree(), taken.edits, self.read_tree, _writer(objects)).hex()
+            root = edit_tree(self._head_tree(), taken.edits, self.read_tree, writer(objects)).hex()
             code = Code(mode, root, root != tree, taken.skipped)
             if root != tree and (rev, root) not in self._anchored:
                 anchor = self._anchor_commit(rev, root, objects)
@@ -171,7 +176,7 @@ class Store:
     def _anchor_commit(self, rev: str, root: str, objects: dict[bytes, tuple[Kind, bytes]]) -> str:
         who = self.author.signatures(int(time.time()))
         content = encode_commit(bytes.fromhex(root), [bytes.fromhex(rev)], *who, "aexp: captured code\n")
-        return _writer(objects)(Kind.COMMIT, content).hex()
+        return writer(objects)(Kind.COMMIT, content).hex()
 
     def _set_anchor(self, rev: str, root: str, target: str) -> None:
         """Keep a baseline, and the code captured over it, from being collected while experiments are open."""
@@ -220,7 +225,7 @@ class Store:
         """Make every object of a commit in memory: a pure function of the journal up to the intent."""
         intent, found = job.intent, contents_of(job)
         objects: dict[bytes, tuple[Kind, bytes]] = {}
-        write = _writer(objects)
+        write = writer(objects)
         edits: dict[str, tuple[int, bytes] | None] = {}
         breath = Breath()
         for path, content in found.own.items():
@@ -229,6 +234,9 @@ class Store:
         for path, mode, data in found.files:
             breath()
             edits[path] = None if data is None else (mode, write(Kind.BLOB, data))
+        around = partial(self._text, intent.tree, found.files)
+        for path, kept in artifact_files(*artifacts_of(intent), around).items():
+            edits[path] = None if kept is None else (FILE, write(Kind.BLOB, kept))
         if intent.skeleton and not self.library.knows_dvc(intent.tree):
             for path, text in SKELETON:
                 edits.setdefault(path, (FILE, write(Kind.BLOB, text.encode())))
@@ -236,12 +244,20 @@ class Store:
         parents = [bytes.fromhex(parent) for parent in intent.parents]
         commit = encode_commit(root, parents, intent.author, intent.committer, intent.message)
         rev = write(Kind.COMMIT, commit).hex()
-        around = intent.tree if found.files.are_within(intent.folder) else root.hex()  # as captured, else as it is now
-        others = self.library.others(around, intent.folder, objects)
+        plain = found.files.are_within(intent.folder) and not artifacts_of(intent)[0]
+        seen = intent.tree if plain else root.hex()  # as captured, else as it is now
+        others = self.library.others(seen, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
         return _Built(
             rev, objects, measured[1], record(rev, intent.ref, intent.experiment, found.summary, intent.folder, others)
+        )
+
+    def _text(self, tree: str, files: Files, path: str) -> bytes:
+        """Return the content of the file *path* that a commit gets from *files* or from *tree*; empty for none."""
+        entry = find_entry(bytes.fromhex(tree), path, self.read_tree)
+        return files.content(path) or (
+            _git.read_object(self.handle, entry.id)[1] if entry and entry.mode == FILE else b""
         )
 
     def _write(self, group: Mapping[int, tuple[Job, _Built]], scratch: str) -> dict[int, Record | Exception]:
@@ -364,15 +380,6 @@ def _once(answers: dict[Any, Any], key: Any, find: Callable[[Any], Any]) -> Any:
     if isinstance(answers[key], Exception):
         raise answers[key]
     return answers[key]
-
-
-def _writer(objects: dict[bytes, tuple[Kind, bytes]]) -> Callable[[Kind, bytes], bytes]:
-    def write(kind: Kind, content: bytes) -> bytes:
-        id = object_id(kind, content)
-        objects[id] = (kind, content)
-        return id
-
-    return write
 
 
 def _verified(fresh: _git.Handle, job: Job, built: _Built) -> Record | Exception:

@@ -12,6 +12,7 @@ from attrs import evolve
 from . import _packs, _refs, _sessions
 from ._files import Breath, Stopped, translating, write_new
 from ._formats.gitobjects import FOLDER, Kind, parse_commit, parse_tree
+from ._freight import Freight
 from ._git import Handle, open_handle, read_object, read_ref, resolve_commit
 from ._layout import EXPERIMENTS, parse_experiment_ref
 from ._lines import Line, listed
@@ -58,7 +59,7 @@ def _name(ref: str) -> str:
 # ---- push ----
 
 
-def push(line: Line, names: Sequence[str], *, force: bool) -> list[Transfer]:
+def push(line: Line, names: Sequence[str], *, force: bool, freight: Freight | None = None) -> list[Transfer]:
     """Push experiments, all in one connection; return what became of each.
 
     The remote moves a ref only if it still holds what it said at the beginning of the connection. Raises `Diverged`
@@ -68,13 +69,22 @@ def push(line: Line, names: Sequence[str], *, force: bool) -> list[Transfer]:
     sound = {ref: rev for ref, rev in chosen.items() if rev}
     transfers = {ref: _damaged(ref) for ref in chosen.keys() - sound.keys()}
     # Data goes here, before any ref: a remote never shows an experiment without what it references.
+    moved = freight is not None and freight.send(line, _with_data(line, sound))
     if sound:
         with _session(line) as session:
             transfers |= _sent(line, sound, os.path.join(session.path, "outgoing-refs"), force=force)
-    found = [transfers[ref] for ref in chosen]
+    found = [_told(transfers[ref], moved=moved) for ref in chosen]
     if any(each.outcome == "diverged" for each in found):
         found = _compared(line, found)
     return _judged(line, found, pulling=False)
+
+
+def _with_data(line: Line, refs: Mapping[str, str]) -> list[str]:
+    return [rev for rev in refs.values() if references_data(line, rev)]
+
+
+def _told(transfer: Transfer, *, moved: bool) -> Transfer:
+    return evolve(transfer, data="transferred") if moved and transfer.data == "not transferred" else transfer
 
 
 @contextmanager
@@ -167,7 +177,9 @@ def _transfer(line: Line, ref: str, rev: str, outcome: Outcome, found: str | Non
 # ---- pull ----
 
 
-def pull(line: Line, names: Sequence[str], *, force: bool, limit: int) -> list[Transfer]:
+def pull(
+    line: Line, names: Sequence[str], *, force: bool, limit: int, freight: Freight | None = None
+) -> list[Transfer]:
     """Pull experiments, all in one connection; return what became of each.
 
     What is fetched lies in a quarantine until Git has checked every object and that none is missing; only then do the
@@ -181,14 +193,22 @@ def pull(line: Line, names: Sequence[str], *, force: bool, limit: int) -> list[T
     here = experiment_refs(line.handle)
     new = {ref: rev for ref, rev in chosen.items() if here.get(ref) != rev}
     outcomes = {ref: _transfer(line, ref, rev, "up to date", rev) for ref, rev in chosen.items() if ref not in new}
+    moved = freight is not None and freight.fetch(line, _with_data(line, {ref: chosen[ref] for ref in outcomes}))
+    outcomes = {ref: _told(each, moved=moved) for ref, each in outcomes.items()}
     if new:
         with _session(line) as session:
-            outcomes |= _through_quarantine(line, new, session, force=force, limit=limit)
+            outcomes |= _through_quarantine(line, new, session, force=force, limit=limit, freight=freight)
     return _judged(line, [outcomes[ref] for ref in chosen], pulling=True)
 
 
 def _through_quarantine(
-    line: Line, new: Mapping[str, str], session: _sessions.Session, *, force: bool, limit: int
+    line: Line,
+    new: Mapping[str, str],
+    session: _sessions.Session,
+    *,
+    force: bool,
+    limit: int,
+    freight: Freight | None,
 ) -> dict[str, Transfer]:
     """Fetch *new* into a quarantine, check it, and let it in; a killed process leaves a dead session to be swept."""
     quarantine = os.path.join(session.path, "incoming-objects")
@@ -204,6 +224,9 @@ def _through_quarantine(
     outcomes = {ref: _decided(inside, ref, rev, force=force) for ref, rev in new.items()}
     moving = {ref: each for ref, each in outcomes.items() if each.outcome in ("new", "updated", "forced")}
     # Data goes here, before any ref: no experiment is seen without what it references.
+    wanted = _with_data(inside, {ref: new[ref] for ref, each in outcomes.items() if each.outcome != "diverged"})
+    moved = freight is not None and freight.fetch(inside, wanted)
+    outcomes, moving = ({ref: _told(each, moved=moved) for ref, each in some.items()} for some in (outcomes, moving))
     if line.stopped():
         raise Stopped
     return outcomes | (_let_in(line, moving, quarantine, session) if moving else {})

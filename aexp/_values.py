@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, overload
 from attrs import field, fields, frozen
 
 from . import _tables
+from ._data import Artifact
 from ._lifecycle import Status
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class Record(_Unpacked):
     duration: float | None = None
     checkpoints: tuple[str, ...] = ()
     code: Code | None = None
-    artifacts: tuple[str, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
     damaged: str | None = None
     params: Mapping[str, Any] = field(factory=dict)
     params_by_file: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
@@ -323,7 +324,7 @@ def _row(record: Record) -> dict[str, Any]:
         "ended": record.ended,
         "duration": record.duration,
         "checkpoints": list(record.checkpoints),
-        "artifacts": list(record.artifacts),
+        "artifacts": [each.name for each in record.artifacts],
         "damaged": record.damaged,
         **_tables.leaves(record.params, "params."),
         **{f"metrics.{name}": value for name, value in record.metrics.items()},
@@ -349,8 +350,8 @@ class Interrupted:
 Outcome = Literal["new", "updated", "up to date", "forced", "diverged", "refused"]
 """How the transfer of an experiment ended; see `Transfer`."""
 
-DataState = Literal["none", "not transferred"]
-"""What became of the data that an experiment's commit references (its DVC-tracked files)."""
+DataState = Literal["none", "transferred", "not transferred"]
+"""What became of the data that an experiment's commit references (its artifacts and other files that DVC tracks)."""
 
 
 @frozen(kw_only=True)
@@ -369,7 +370,7 @@ class Transfer:
     found: str | None = None
     reason: str = ""
     data: DataState = "none"
-    """`not transferred` when the commit references DVC-tracked data: it does not travel yet, `dvc exp push` moves it."""
+    """`not transferred` with data=False, and where DVC's configuration names no remote for data (`core.remote`)."""
 
 
 @frozen(kw_only=True)
@@ -393,7 +394,7 @@ class TransferProgress:
 
 
 class Progress(Protocol):
-    """What `push` and `pull` tell how far they are: called on the event loop, at most ten times a second."""
+    """What `push`, `pull` and `log_artifact` tell how far they are: called on the event loop, at most ten times a second."""
 
     def __call__(self, progress: TransferProgress, /) -> object:
         """Take the news; what is raised here ends the transfer, and is raised to its caller."""

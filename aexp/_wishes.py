@@ -8,7 +8,7 @@ from attrs import frozen
 
 from ._applied import Blob, Data, Wish, clash, parents
 from ._beneath import Beneath
-from ._datacache import DataCache, Out, cache_of, outs_of
+from ._datacache import DataCache, Out, cache_of, outs_of, spare_of
 from ._differences import tree_differences
 from ._files import Breath
 from ._formats.experiment import is_carried
@@ -238,7 +238,7 @@ def gather_data(target: Target, wish: Wish, ground: Beneath, home: Mapping[str, 
         here = _outs_if_any(target, path, ground.read(path) if ground.kind(path) == "file" else b"")
         there = {} if head is None else _outs_if_any(target, path, read_object(target.handle, head.id)[1])
         root = next((each for each in (*reversed(parents(path)), "") if ground.kind(f"{each}/.dvc".lstrip("/"))), "")
-        cache = cache_of(os.path.join(ground.top, root), home)
+        cache = cache_of(os.path.join(ground.top, root), home, spare_of(target.handle.common))
         for out in new.values():
             before = [outs[out.path] for outs in (here, there) if out.path in outs and outs[out.path].md5 != out.md5]
             known = out.path in here and out.path in there

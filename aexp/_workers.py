@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -147,14 +147,15 @@ async def errand(
     name: str,
     call: Callable[[Callable[[], bool], Callable[[A], None]], T],
     listener: Callable[[A], object] | None = None,
+    threads: Executor | None = None,
 ) -> T:
-    """Make a long *call* in a thread of its own; return or raise what it does.
+    """Make a long *call* in a thread of its own, or in one of *threads*; return or raise what it does.
 
     The call is given two functions: one that says whether it is to stop, which it answers by raising `Stopped`, and
     one that tells *listener* something on the event loop. Cancelled, the call is told to stop, waited for, and the
     cancellation raised then. What the listener raises stops the call, too, and is raised here.
     """
-    loop, stop, thread = asyncio.get_running_loop(), threading.Event(), Thread(name)
+    loop, stop, thread = asyncio.get_running_loop(), threading.Event(), threads or Thread(name)
     failures: list[BaseException] = []
 
     def hear(news: A) -> None:
@@ -165,15 +166,22 @@ async def errand(
                 failures.append(error)
                 stop.set()
 
-    future = asyncio.wrap_future(thread.submit(call, stop.is_set, lambda news: _tell(loop, hear, news)))
+    try:
+        asked = thread.submit(call, stop.is_set, lambda news: _tell(loop, hear, news))
+    except RuntimeError as error:  # the threads have ended
+        raise RepositoryClosed("") from error
+    future = asyncio.wrap_future(asked)
     try:
         await _done(future)
     except asyncio.CancelledError as error:
         stop.set()
+        if asked.cancel():
+            raise
         cancelled = await _wait_through(future) or error
         raise cancelled if isinstance(future.exception(), Stopped) else _with_failure(cancelled, future) from None
     finally:
-        thread.shutdown()  # it has nothing left to do, so the loop does not wait here
+        if threads is None:
+            thread.shutdown()  # it has nothing left to do, so the loop does not wait here
     if failures:
         raise failures[0]
     return future.result()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from ._description import Description
+from ._deposit import Deposit
 from ._formats.account import without
 from ._formats.journal import Extents, Kind
 from ._git import open_handle
@@ -38,7 +38,7 @@ class Lent:
     laid: "Laid"
 
 
-class Workplace(Description):
+class Workplace(Deposit):
     """What an experiment does in private checkouts of its tree."""
 
     __slots__ = ("_join", "_lent")

@@ -2,8 +2,12 @@
 
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from functools import partial
 
-from ._files import Breath, make_folders, remove, replace, translating
+from ._files import Breath, make_folders, read, remove, replace, translating
+from ._formats.account import artifacts_of
+from ._formats.artifacts import artifact_files
 from ._formats.experiment import record
 from ._formats.gitobjects import EXECUTABLE, FILE, SYMLINK
 from ._git import run
@@ -37,6 +41,10 @@ def _lay(store: Store, job: Job) -> Record:
     for path, mode, content in files:
         breath()
         _write(handle.worktree, path, mode, content)
+    for path, kept in artifact_files(*artifacts_of(intent), partial(_content, handle.worktree)).items():
+        if kept is not None:  # the data itself stays where it is
+            _write(handle.worktree, path, FILE, kept)
+            files.append((path, FILE, kept))
     written = {path for path, _, content in files if content is not None}
     _forget_series(handle.worktree, intent.folder, written)
     run(
@@ -49,6 +57,12 @@ def _lay(store: Store, job: Job) -> Record:
     )
     others = store.library.others(intent.tree, intent.folder)
     return record("", intent.ref, intent.experiment, found.summary, intent.folder, others)
+
+
+def _content(worktree: str, path: str) -> bytes:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return read(os.path.join(worktree, path))
+    return b""
 
 
 def _write(worktree: str, path: str, mode: int, content: bytes | None) -> None:

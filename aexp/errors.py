@@ -32,6 +32,7 @@ its message names the cause and the remedy.
     ├── DirtyWorkspace           (RuntimeError)        work would be overwritten that is not committed
     ├── ApplyPending             (RuntimeError)        another apply or undo has not ended
     ├── NothingApplied           (LookupError)         no apply that could be undone
+    ├── DataMissing              (FileNotFoundError)   data that is not where it should be
     ├── UnsafePath               (ValueError)          a path that leaves its place
     ├── RemoteError              (OSError)             a Git remote that cannot be used, or that refuses
     └── Diverged                 (RuntimeError)        another experiment stands on the other side
@@ -341,6 +342,16 @@ class NothingApplied(AexpError, LookupError):
         super().__init__(f"nothing was applied to {path} that is not undone already; an apply is kept for 15 days")
 
 
+class DataMissing(AexpError, FileNotFoundError):
+    """The data at `paths`, in a work tree or of an experiment, is not there, not whole, or not what it should be."""
+
+    def __init__(self, paths: Collection[str], reason: str) -> None:
+        self.paths: tuple[str, ...] = tuple(paths)
+        self.reason = reason
+        shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
+        super().__init__(f"data is missing at {shown}: {reason}")
+
+
 class UnsafePath(AexpError, ValueError):
     """`path` leaves the place it belongs to, or names something that must not be written."""
 
@@ -364,20 +375,21 @@ _REMEDIES: dict[str, str] = {
 
 
 class RemoteError(AexpError, OSError):
-    """The Git remote `remote` cannot be used, or refuses.
+    """The remote `remote`, of Git or for data, cannot be used, or refuses.
 
     `kind` says what is wrong: `unknown` (nothing is there), `unsafe` (it is no remote that may be used),
     `authentication`, `unreachable`, `timeout`, `refused` (by the remote's hooks or rules), `hostile` (it sent what no
-    repository may hold), `failed` (none of these). `detail` is what Git said, without credentials. `transfers` holds a
-    `Transfer` for each experiment when the remote refused some of them.
+    repository may hold), `failed` (none of these). `detail` is what Git said. `transfers` are those it refused some of.
     """
 
-    def __init__(self, remote: str, kind: RemoteFault, detail: str, transfers: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, remote: str, kind: RemoteFault, detail: str, transfers: Sequence[Any] = (), remedy: str = ""
+    ) -> None:
         self.remote = remote
         self.kind = kind
         self.detail = detail
         self.transfers: tuple[Any, ...] = tuple(transfers)
-        super().__init__(f"the remote {remote!r}: {detail}; {_REMEDIES[kind]}")
+        super().__init__(f"the remote {remote!r}: {detail}; {remedy or _REMEDIES[kind]}")
 
 
 class Diverged(AexpError, RuntimeError):

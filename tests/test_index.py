@@ -632,7 +632,7 @@ async def test_every_field_of_a_record_is_in_its_row(filled: Path) -> None:
 
     assert all(hasattr(record, name) for name in names)
     assert len(names) == 20
-    assert VERSION == 1
+    assert VERSION == 2
 
 
 @pytest.mark.slow

@@ -5,9 +5,11 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
+from .._data import Artifact
 from .._layout import experiment_ref
 from .._lifecycle import Status
 from .._values import Code, Failure, Skipped
+from .artifacts import artifact_from_json, artifact_to_json, with_artifact
 from .gitobjects import Signature
 from .journal import Kind
 from .params import from_json, merge, to_json
@@ -42,6 +44,9 @@ class Account:
     """The sessions of the programs that joined it, and whose points and files are its own now."""
     outs: tuple[str, ...] = ()
     """Paths that are still to be taken from the work tree."""
+    artifacts: tuple[Artifact, ...] = ()
+    ignored: tuple[str, ...] = ()
+    """The paths of those artifacts that Git ignores without a line of ours."""
     fate: str = ""
     """Empty while it is open; else the kind of the record that ended it: saved, kept, discarded or moved."""
 
@@ -79,6 +84,8 @@ def begin(account: Account) -> list[Any]:
             "joins": account.joins,
             "joined": account.joined,
             "outs": account.outs,
+            "artifacts": [artifact_to_json(artifact) for artifact in account.artifacts],
+            "ignored": account.ignored,
         },
     ]
 
@@ -97,6 +104,8 @@ def begun(payload: list[Any]) -> Account:
         checkpoints=tuple(told.pop("checkpoints")),
         joined=tuple(told.pop("joined", ())),
         outs=tuple(told.pop("outs", ())),
+        artifacts=tuple([artifact_from_json(each) for each in told.pop("artifacts", ())]),
+        ignored=tuple(told.pop("ignored", ())),
         **told,
     )
 
@@ -122,6 +131,8 @@ def told(account: Account, kind: str, payload: list[Any]) -> Account:
         )
     if kind == Kind.JOINED:
         return evolve(account, joined=(*account.joined, payload[1]))
+    if kind == Kind.ARTIFACT:
+        return kept(account, artifact_from_json(payload[1]), ignored=payload[2])
     if kind == Kind.OUTS:
         return without(account, payload[2], outs=tuple(payload[1]))
     if kind == Kind.RESUMED:
@@ -131,6 +142,16 @@ def told(account: Account, kind: str, payload: list[Any]) -> Account:
     if kind in FATES:
         return evolve(account, fate=kind)
     return account
+
+
+def kept(account: Account, artifact: Artifact, *, ignored: bool) -> Account:
+    """Return *account* with *artifact*, instead of the one that had its path."""
+    paths = [path for path in account.ignored if path != artifact.path]
+    return evolve(
+        account,
+        artifacts=with_artifact(account.artifacts, artifact),
+        ignored=(*paths, artifact.path) if ignored else tuple(paths),
+    )
 
 
 def without(account: Account, skipped: Iterable[Sequence[str]], *, outs: tuple[str, ...]) -> Account:
@@ -185,8 +206,15 @@ class Intent:
     """The text of params.yaml."""
     experiment: Mapping[str, Any]
     """The content of experiment.json."""
+    ignored: tuple[str, ...] = ()
+    """The paths of artifacts that Git ignores without a line of ours."""
     skeleton: bool = False
     """Whether the commit holds what `dvc init` makes, if the code does not."""
+
+
+def artifacts_of(intent: Intent) -> tuple[Sequence[Mapping[str, Any]], tuple[str, ...]]:
+    """Return the artifacts of a commit, as JSON holds them, and the paths of those that Git ignores already."""
+    return intent.experiment.get("artifacts", ()), intent.ignored
 
 
 def intent_to_json(intent: Intent) -> list[Any]:
@@ -203,6 +231,7 @@ def intent_to_json(intent: Intent) -> list[Any]:
         "who": who,
         "params": intent.params,
         "experiment": intent.experiment,
+        "ignored": intent.ignored,
         "skeleton": intent.skeleton,
     }
     return [intent.number, fixed]
@@ -213,4 +242,5 @@ def intent_from_json(payload: list[Any]) -> Intent:
     number, fixed = payload
     fixed = dict(fixed)
     author, committer = (Signature(*who) for who in fixed.pop("who"))
-    return Intent(number=number, author=author, committer=committer, parents=tuple(fixed.pop("parents")), **fixed)
+    parents, ignored = tuple(fixed.pop("parents")), tuple(fixed.pop("ignored", ()))
+    return Intent(number=number, author=author, committer=committer, parents=parents, ignored=ignored, **fixed)

@@ -15,6 +15,7 @@ from .._lifecycle import Status
 from .._names import metric_file
 from .._values import Record, unpacked_later
 from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
+from .artifacts import artifact_from_json, artifact_to_json, section
 from .gitobjects import Commit, Kind, Signature, object_id, trailers
 from .params import dump_params, from_json, merge, to_json
 from .pipeline import Data
@@ -116,6 +117,7 @@ def intend(
         committer=through,
         params=params,
         experiment=_experiment(account, status),
+        ignored=account.ignored,
         skeleton=skeleton,
     )
 
@@ -146,6 +148,7 @@ def _experiment(account: Account, status: Status) -> dict[str, Any]:
         "checkpoints": account.checkpoints,
         **account.origin,
         "code": code_to_json(account.code),
+        "artifacts": [artifact_to_json(artifact) for artifact in account.artifacts],
         "params": to_json(account.params),
     }
 
@@ -169,7 +172,8 @@ def folder_files(
     intent: Intent, metrics: Mapping[str, Points], tree: Mapping[str, Any]
 ) -> Iterator[tuple[str, list[bytes]]]:
     """Yield (path inside the folder, content in slices) of every file aexp itself writes."""
-    yield PIPELINE, [pipeline(bool(metrics))]
+    artifacts = intent.experiment.get("artifacts", ())
+    yield PIPELINE, [pipeline(bool(metrics), orjson.dumps(artifacts), intent.folder if artifacts else "")]
     yield PARAMS, [intent.params.encode()]
     yield METRICS, [_json(tree)]
     yield ACCOUNT, [_json(intent.experiment)]
@@ -181,12 +185,17 @@ def _json(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-@lru_cache(2)
-def pipeline(series: bool) -> bytes:
-    """Return dvc.yaml: where DVC finds params, metrics and, if there are *series*, plots (interop reference 2.1)."""
+@lru_cache(64)
+def pipeline(series: bool, artifacts: bytes = b"[]", folder: str = "") -> bytes:
+    """Return the dvc.yaml in *folder*: where DVC finds params, metrics, plots (if there are *series*), and artifacts.
+
+    *artifacts* are JSON (interop reference 2.1).
+    """
     sections: dict[str, Any] = {"params": [PARAMS], "metrics": [METRICS]}
     if series:
         sections["plots"] = [{SERIES: {"x": "step"}}]
+    if artifacts != b"[]":
+        sections["artifacts"] = section(orjson.loads(artifacts), folder)
     return dump_params(sections)
 
 
@@ -244,7 +253,7 @@ def _told(rev: str, ref: str, experiment: Mapping[str, Any], damaged: str | None
         experiment["duration"],
         tuple(experiment["checkpoints"]),
         code_from_json(experiment["code"]),
-        (),
+        tuple([artifact_from_json(each) for each in experiment.get("artifacts", ())]),
         damaged,
     )
 
@@ -266,6 +275,7 @@ def part_record(account: Account, last: Mapping[str, Number], folder: str) -> Re
         created=moment(account.created),
         ended=None if account.ended is None else moment(account.ended),
         duration=account.duration,
+        artifacts=account.artifacts,
         params=account.params,
         params_by_file=params_by_file,
         metrics=metrics,
@@ -371,6 +381,8 @@ def parse_account(content: bytes) -> Mapping[str, Any]:
         if type(account.get(key, ())) not in types:
             found = type(account[key]).__name__ if key in account else "missing"
             raise ValueError(f"{ACCOUNT}: {key} is {found}, and no {' or '.join(each.__name__ for each in types)}")
+    if type(account.get("artifacts", [])) is not list:
+        raise ValueError(f"{ACCOUNT}: artifacts are no list")
     texts = [account.get("session", ""), *account["tags"], *account["checkpoints"]]
     if set(map(type, texts)) != {str}:
         raise ValueError(f"{ACCOUNT}: a tag, a checkpoint or the session is no text")

@@ -54,6 +54,10 @@ class Files:
         """Return (mode, content) by path."""
         return dict(self._found)
 
+    def content(self, path: str) -> bytes | None:
+        """Return what was logged as the file *path*; None when it was not, or taken away."""
+        return self._found.get(path, (FILE, None))[1]
+
     def are_within(self, folder: str) -> bool:
         """Say whether all of them lie in *folder*."""
         return all(path.startswith(f"{folder}/") for path in self._found)

@@ -3,6 +3,7 @@
 An object's id is its 20 raw bytes (SHA-1); hexadecimal stands only in commits, where Git writes it so.
 """
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
@@ -233,6 +234,29 @@ class _Cleared(_Folder):
 
 
 _Change = tuple[int, bytes] | _Folder
+
+
+def find_entry(root: bytes, path: str, read: Callable[[bytes], Mapping[bytes, Entry]]) -> Entry | None:
+    """Return what stands at *path* in the tree *root*; None for nothing. *read* returns the entries of a tree."""
+    entry, entries = None, read(root)
+    for part in path.split("/"):
+        if entry is not None:
+            entries = read(entry.id) if entry.mode == FOLDER else {}
+        entry = entries.get(os.fsencode(part))
+        if entry is None:
+            return None
+    return entry
+
+
+def writer(objects: dict[bytes, tuple[Kind, bytes]]) -> Callable[[Kind, bytes], bytes]:
+    """Return what puts an object into *objects* and returns its id."""
+
+    def write(kind: Kind, content: bytes) -> bytes:
+        id = object_id(kind, content)
+        objects[id] = (kind, content)
+        return id
+
+    return write
 
 
 def edit_tree(

@@ -34,6 +34,8 @@ class Kind(StrEnum):
     """
     OUTS = "outs"
     """The outs that are still to be taken, and what was left out, with the reasons."""
+    ARTIFACT = "artifact"
+    """An artifact whose content is in its store, and True when Git ignores its path already."""
     TAGS = "tags"
     MESSAGE = "message"
     END = "end"

@@ -13,10 +13,11 @@ from .._layout import split_experiment_ref
 from .._lifecycle import Status
 from .._values import Code, Record, packed, unpacked_later
 from .account import code_from_json, code_to_json, failure_from_json, failure_to_json
+from .artifacts import artifact_from_json, artifact_to_json
 from .experiment import Others
 from .params import from_json, to_json
 
-VERSION: Final = 1
+VERSION: Final = 2
 """What rows and tables look like, and how a record is derived from its commit: who changes one of them adds one."""
 
 DIGEST: Final = 16
@@ -81,7 +82,7 @@ class Packer:
             None if record.ended is None else record.ended.isoformat(),
             record.duration,
             record.checkpoints,
-            record.artifacts,
+            [artifact_to_json(each) for each in record.artifacts],
             failure_to_json(record.error),
             None if record.code is None else code_to_json(record.code),
             found.session,
@@ -134,7 +135,7 @@ class Unpacker:
             duration,
             tuple(checkpoints),
             None if code is None else self._code(code),
-            tuple(artifacts),
+            tuple([artifact_from_json(each) for each in artifacts]),
             None,
         )
         return unpacked_later(values, self._others[row.others], row.params, row.metrics), session

@@ -130,7 +130,8 @@ def _told(
     if record.damaged is not None:
         yield Text(f"{' ' * 21}it cannot be read: {visible(record.damaged)}", "red")
     yield _more("metrics", record.metrics.items(), precision)
-    for title, words in (("tags", record.tags), ("artifacts", record.artifacts), ("message", [record.message])):
+    kept = [each.path for each in record.artifacts]
+    for title, words in (("tags", record.tags), ("artifacts", kept), ("message", [record.message])):
         if any(words):
             yield Text(f"{' ' * 21}{title}: {visible(', '.join(words))}", "dim")
 

@@ -24,10 +24,26 @@ def record(found: aexp.Record) -> dict[str, Any]:
         "ended": found.ended,
         "duration": found.duration,
         "checkpoints": found.checkpoints,
-        "artifacts": found.artifacts,
+        "artifacts": [artifact(each) for each in found.artifacts],
         "damaged": found.damaged,
         "params": found.params,
         "metrics": found.metrics,
+    }
+
+
+def artifact(found: aexp.Artifact) -> dict[str, Any]:
+    """Return the shape of an artifact."""
+    return {
+        "name": found.name,
+        "path": found.path,
+        "type": found.type,
+        "desc": found.desc,
+        "labels": found.labels,
+        "meta": found.meta,
+        "hash": found.hash,
+        "size": found.size,
+        "files": found.files,
+        "executable": found.executable,
     }
 
 
