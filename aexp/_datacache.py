@@ -228,29 +228,8 @@ def cache_of(root: str, home: Mapping[str, str], spare: str = "") -> DataCache:
         shared = (setting(parser, "cache", "shared") or ("group" if shared else "")) == "group"
     wanted = [kind.strip() for kind in types.split(",")]
     links = wanted[: wanted.index("copy")] if "copy" in wanted else wanted
-    kept = tuple(kind for kind in links if kind in ("symlink", "hardlink"))
-    return DataCache(os.path.normpath(found), spare, shared, kept)
-
-
-def local_config(root: str, home: Mapping[str, str], site: str) -> str:
-    """Return the `.dvc/config.local` with which DVC uses cache and remotes of the project at *root* from another folder.
-
-    It is that of the project, with paths that do not depend on where it stands; *site* is where DVC remembers files.
-    """
-    found: dict[str, dict[str, str]] = {}
-    for file, config in configs(root, home):
-        for section in config.sections() if os.path.dirname(file) == f"{root}/.dvc" else ():
-            if file.endswith(".local"):
-                found.setdefault(section, {}).update(config.items(section))
-            url = setting(config, section, "url")
-            if "remote" in section and url and "://" not in url and not os.path.isabs(url):
-                found.setdefault(section, {})["url"] = os.path.normpath(os.path.join(os.path.dirname(file), url))
-    found.setdefault("cache", {})["dir"] = cache_of(root, home).folder
-    found.setdefault("core", {})["site_cache_dir"] = site
-    lines = [
-        "\n".join([f"[{name}]", *(f"    {key} = {value}" for key, value in found[name].items())]) for name in found
-    ]
-    return "\n".join([*lines, ""])
+    linked = tuple(kind for kind in links if kind in ("symlink", "hardlink"))
+    return DataCache(os.path.normpath(found), spare, shared, linked)
 
 
 def spare_of(common: str) -> str:
@@ -278,6 +257,27 @@ def configs(root: str, home: Mapping[str, str]) -> Iterator[tuple[str, configpar
 def setting(parser: configparser.RawConfigParser, section: str, name: str) -> str:
     """Return the setting *name*, without the quotes it may have; empty where there is none."""
     return parser.get(section, name, fallback="").strip().strip("\"'")
+
+
+def local_config(root: str, home: Mapping[str, str], site: str) -> str:
+    """Return the `.dvc/config.local` with which DVC uses cache and remotes of the project at *root* from another folder.
+
+    It is that of the project, with paths that do not depend on where it stands; *site* is where DVC remembers files.
+    """
+    project = {file: config for file, config in configs(root, home) if file.startswith(f"{root}/.dvc/")}
+    local = project.get(f"{root}/.dvc/config.local")
+    found = {section: dict(local.items(section)) for section in local.sections()} if local is not None else {}
+    for file, config in project.items():
+        for section in config.sections():
+            url = setting(config, section, "url")
+            if "remote" in section and url and "://" not in url and not os.path.isabs(url):
+                found.setdefault(section, {})["url"] = os.path.normpath(os.path.join(os.path.dirname(file), url))
+    found.setdefault("cache", {})["dir"] = cache_of(root, home).folder
+    found.setdefault("core", {})["site_cache_dir"] = site
+    lines = [
+        "\n".join([f"[{name}]", *(f"    {key} = {value}" for key, value in found[name].items())]) for name in found
+    ]
+    return "\n".join([*lines, ""])
 
 
 def outs_of(path: str, content: Mapping[str, Any], pipeline: Mapping[str, Any]) -> Iterator[Out]:

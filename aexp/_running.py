@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from attrs import evolve
 
+from ._deposit import Deposit
 from ._desk import rendered
 from ._formats.account import without
 from ._formats.files import encoded
@@ -37,7 +38,7 @@ About = tuple[tuple[str, ...], Output, bool, float]
 """Of a program: what is executed, what becomes of its output, whether it reads our input, and its grace."""
 
 
-class Running(Workplace):
+class Running(Workplace, Deposit):
     """What an experiment does for the programs it runs, and for those that join it."""
 
     __slots__ = ("_joinable",)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from ._deposit import Deposit
+from ._description import Description
 from ._formats.account import without
 from ._formats.journal import Extents, Kind
 from ._git import open_handle
@@ -38,7 +38,7 @@ class Lent:
     laid: "Laid"
 
 
-class Workplace(Deposit):
+class Workplace(Description):
     """What an experiment does in private checkouts of its tree."""
 
     __slots__ = ("_join", "_lent")

@@ -50,13 +50,13 @@ class Files:
         """Yield (path, mode, content) of each; without content, what stands there is taken away."""
         return ((path, mode, content) for path, (mode, content) in self._found.items())
 
-    def found(self) -> dict[str, tuple[int, bytes | None]]:
-        """Return (mode, content) by path."""
-        return dict(self._found)
-
     def content(self, path: str) -> bytes | None:
         """Return what was logged as the file *path*; None when it was not, or taken away."""
         return self._found.get(path, (FILE, None))[1]
+
+    def found(self) -> dict[str, tuple[int, bytes | None]]:
+        """Return (mode, content) by path."""
+        return dict(self._found)
 
     def are_within(self, folder: str) -> bool:
         """Say whether all of them lie in *folder*."""
