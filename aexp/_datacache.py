@@ -264,11 +264,11 @@ def local_config(root: str, home: Mapping[str, str], site: str) -> str:
 
     It is that of the project, with paths that do not depend on where it stands; *site* is where DVC remembers files.
     """
-    project = {file: config for file, config in configs(root, home) if file.startswith(f"{root}/.dvc/")}
-    local = project.get(f"{root}/.dvc/config.local")
-    found = {section: dict(local.items(section)) for section in local.sections()} if local is not None else {}
-    for file, config in project.items():
-        for section in config.sections():
+    found: dict[str, dict[str, str]] = {}
+    for file, config in configs(root, home):
+        for section in config.sections() if file.startswith(f"{root}/.dvc/") else ():
+            if file.endswith(".local"):
+                found.setdefault(section, {}).update(config.items(section))
             url = setting(config, section, "url")
             if "remote" in section and url and "://" not in url and not os.path.isabs(url):
                 found.setdefault(section, {})["url"] = os.path.normpath(os.path.join(os.path.dirname(file), url))

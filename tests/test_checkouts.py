@@ -1,6 +1,7 @@
 """Private checkouts: what a program finds in one, what is taken from it, and that nothing else is touched."""
 
 import asyncio
+import configparser
 import os
 import signal
 import socket
@@ -295,6 +296,32 @@ async def test_parameters_can_be_changed_after_a_program_changed_the_file(reposi
     text = (await repository.read("one", "params.yaml")).decode()
     assert "lr: 0.5 #" in text
     assert text.endswith("seed: 2\n")
+
+
+async def test_settings_of_dvc_do_not_depend_on_the_place(
+    repository: aexp.Repository, repo_path: Path, tmp_path: Path, git: Git
+) -> None:
+    """DVC in a checkout has the cache and the remotes of the project: by absolute paths, and the local ones win."""
+    (repo_path / ".dvc").mkdir()
+    (repo_path / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    remotes = (
+        "['remote \"a\"']\n    url = ../../a\n['remote \"b\"']\n    url = ../../b\n['remote \"c\"']\n    url = s3://c\n"
+    )
+    (repo_path / ".dvc" / "config").write_text(f"[cache]\n    dir = ../../cache\n{remotes}")
+    (repo_path / ".dvc" / "config.local").write_text("['remote \"b\"']\n    url = /mine\n    password = secret\n")
+    git("add", "--all", cwd=repo_path)
+    git("commit", "--quiet", "--message=dvc", cwd=repo_path)
+    async with repository.experiment("one") as experiment, experiment.workspace() as path:
+        found = configparser.RawConfigParser()
+        found.read(path / ".dvc" / "config.local")
+        site = found["core"]["site_cache_dir"]
+
+    assert site == str(path.parent / "site")
+    assert found["cache"]["dir"] == str(tmp_path / "cache")
+    assert dict(found["'remote \"a\"'"]) == {"url": str(tmp_path / "a")}
+    assert dict(found["'remote \"b\"'"]) == {"url": "/mine", "password": "secret"}
+    assert "'remote \"c\"'" not in found
+    assert changed(experiment.record, repo_path, git) == {}
 
 
 # ---- who runs in it ----
