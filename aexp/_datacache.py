@@ -79,11 +79,14 @@ class DataCache:
     def scratch(self) -> Iterator[str]:
         """Lend a new folder in the cache, to make objects in; what killed processes left of theirs is removed."""
         home = os.path.join(self.folder, SCRATCH)
-        make_folders(home, durable=False)
+        path = os.path.join(home, uuid.uuid4().hex)
+        while True:
+            make_folders(home, durable=False)
+            with suppress(FileNotFoundError):  # somebody else was just done with his
+                os.mkdir(f"{path}.new", 0o700)
+                break
         for name in os.listdir(home):
             _sweep(os.path.join(home, name))
-        path = os.path.join(home, uuid.uuid4().hex)
-        os.mkdir(f"{path}.new", 0o700)
         os.close(made(os.path.join(f"{path}.new", "lock")))
         held = lock(os.path.join(f"{path}.new", "lock"))
         try:
