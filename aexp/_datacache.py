@@ -28,6 +28,8 @@ _CLONE: Final = 0x40049409
 
 SCRATCH: Final = "aexp-tmp"
 """The folder in a cache where objects are made."""
+YOUNG: Final = 60
+"""Seconds after which every system has brought a name to the disk by itself."""
 HALF_MADE: Final = 60
 """Seconds after which a folder there that nobody has locked was left by a killed process."""
 
@@ -64,6 +66,12 @@ class DataCache:
         except OSError:
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size == size and not found.st_mode & 0o222
+
+    def is_young(self, md5: str) -> bool:
+        """Say whether the object got its name so lately that its folder may not be on the disk yet."""
+        with suppress(FileNotFoundError):
+            return time.time() - os.lstat(self.place(md5)).st_ctime < YOUNG
+        return False
 
     def make(self, folder: str) -> None:
         """Make *folder*, which lies in the cache, and those above it, durably and with the rights of the others."""
