@@ -2,25 +2,22 @@
 
 import nox
 
-nox.options.sessions = ["house", "types", "examples", "tests", "compat", "remotes"]
+nox.options.sessions = ["house", "types", "examples", "tests", "compat", "remotes", "long"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+TWO = ("-n", "2", "--dist", "worksteal")
+ELSEWHERE = ("--ignore=tests/test_examples.py", "--ignore=tests/test_readme.py", "--ignore=tests/remotes")
+"""What sessions of their own run."""
 
 
 def run_tests(session: nox.Session) -> None:
     """Install the library and run its tests, or what stands behind `--` instead."""
     session.install("-e", ".[tests]")
-    elsewhere = (
-        "--ignore=tests/test_examples.py",
-        "--ignore=tests/test_readme.py",
-        "--ignore=tests/compat",
-        "--ignore=tests/remotes",
-    )
-    session.run("pytest", *(session.posargs or ("-n", "2", "-m", "not slow and not remotes", *elsewhere)))
+    session.run("pytest", *(session.posargs or (*TWO, "-m", "not slow and not compat", *ELSEWHERE)))
 
 
 @nox.session
@@ -50,7 +47,7 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """What the library promises; `nox -s tests -- -m slow` runs the long ones."""
+    """What the library promises, but for what takes long."""
     run_tests(session)
 
 
@@ -58,7 +55,7 @@ def tests(session: nox.Session) -> None:
 def compat(session: nox.Session) -> None:
     """What the real DVC and DVCLive make of our experiments, and we of theirs."""
     session.install("-e", ".[tests,compat]")
-    session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "worksteal", "tests/compat")))
+    session.run("pytest", *(session.posargs or (*TWO, "-m", "compat", *ELSEWHERE)))
 
 
 @nox.session
@@ -66,7 +63,14 @@ def remotes(session: nox.Session) -> None:
     """Push and pull over every kind of Git server, with hostile ones, and over lines that are cut."""
     session.install("-e", ".[tests,compat]")
     session.run("sh", "tests/remotes/packages.sh", external=True)
-    session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "worksteal", "tests/remotes")))
+    session.run("pytest", *(session.posargs or (*TWO, "tests/remotes")))
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """What takes long: a kill at every single step, thousands of random trees, ten gigabytes."""
+    session.install("-e", ".[tests]")
+    session.run("pytest", *(session.posargs or (*TWO, "-m", "slow and not compat", *ELSEWHERE)))
 
 
 @nox.session(python=PYTHONS, default=False)

@@ -220,7 +220,7 @@ def oracle(git: Callable[..., str], fsck: Callable[[Path], None]) -> Oracle:
     return Oracle(git, fsck)
 
 
-STEPS = pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+STEPS = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 
 
 @STEPS
