@@ -40,8 +40,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """The README and the examples do what they say."""
-    session.install("-e", ".[examples,tests]")
+    """The README and the examples do what they say; one of these runs pipelines of DVC."""
+    session.install("-e", ".[bench,examples,tests]")
     session.run("pytest", "-q", "tests/test_readme.py", "tests/test_examples.py")
 
 

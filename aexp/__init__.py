@@ -33,6 +33,7 @@ from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
 from .errors import ApplyPending as ApplyPending
 from .errors import BranchExists as BranchExists
+from .errors import CheckoutLost as CheckoutLost
 from .errors import CommandFailed as CommandFailed
 from .errors import DataMissing as DataMissing
 from .errors import DirtyWorkspace as DirtyWorkspace
@@ -89,6 +90,7 @@ __all__ = [
     "Baseline",
     "BranchExists",
     "Change",
+    "CheckoutLost",
     "Checkpoint",
     "Code",
     "CommandFailed",

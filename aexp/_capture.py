@@ -109,26 +109,32 @@ def _signature(path: str) -> tuple[int, int, int, int, int] | None:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_mode
 
 
-def snapshot(handle: Handle, mode: CodeMode, settings: Settings, scratch: str) -> Snapshot:
+def snapshot(handle: Handle, mode: CodeMode, settings: Settings, scratch: str, *, bounded: bool = False) -> Snapshot:
     """Take the changes of the work tree against HEAD: those of tracked files, for "all" also untracked ones.
 
-    `git` does the looking and the filtering (line ends, LFS) with its own reading of the index, so split and sparse
+    With *bounded*, against the index, and the bounds of untracked files hold for tracked ones, too. `git` does the looking and the filtering (line ends, LFS) with its own reading of the index, so split and sparse
     indexes, a held `index.lock` and half-staged files make no difference; it writes blobs into *scratch* only.
     """
     assert handle.worktree is not None
     untracked = "all" if mode == "all" else "no"
     flags = ("--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=dirty", f"--untracked-files={untracked}")
     for left in reversed(range(TRIES)):
-        changes = list(parse_status(run(handle, "status", *flags)))
+        said = run(handle, "status", *flags)
+        changes = list(parse_status(_beyond_index(said) if bounded else said))
         try:
-            return _taken(handle, changes, settings, scratch)
+            return _taken(handle, changes, settings, scratch, bounded=bounded)
         except (GitError, FileNotFoundError):
             if not left:  # a file can vanish between status and reading, but not for ever
                 raise
     raise AssertionError("unreachable")
 
 
-def _taken(handle: Handle, changes: Sequence[Change], settings: Settings, scratch: str) -> Snapshot:
+def _beyond_index(said: bytes) -> bytes:
+    """Return what *said*, by `git status`, says of paths in which the work tree is not as the index."""
+    return b"\0".join(line for line in said.split(b"\0") if line[:2] != b"1 " or line[3:4] != b".")
+
+
+def _taken(handle: Handle, changes: Sequence[Change], settings: Settings, scratch: str, *, bounded: bool) -> Snapshot:
     edits: Edits = {}
     skipped: list[Skipped] = []
     regular: list[tuple[Change, int]] = []
@@ -139,19 +145,21 @@ def _taken(handle: Handle, changes: Sequence[Change], settings: Settings, scratc
         if path == settings.folder or path.startswith(f"{settings.folder}/"):
             continue
         found = _lstat(handle, change)
-        reason = _refusal(change, found, settings, room)
+        reason = _refusal(change, found, settings, room, bounded=bounded)
+        if reason is None and bounded and found is not None and stat.S_ISREG(found.st_mode):
+            reason = None if os.access(_place(handle, change), os.R_OK) else "it cannot be read"
         if reason is not None:
-            skipped.append(Skipped(_printable(path), reason))
+            skipped.append(Skipped(printable(path), reason))
         elif found is None:
             edits[path] = None
         elif change.is_submodule or stat.S_ISDIR(found.st_mode):
             edits[path] = (GITLINK, _checked_out(handle, path))
         elif stat.S_ISLNK(found.st_mode):
-            content = os.fsencode(os.readlink(os.path.join(os.fsencode(handle.worktree or ""), change.path)))
+            content = os.fsencode(os.readlink(_place(handle, change)))
             edits[path] = (SYMLINK, object_id(Kind.BLOB, content))
             blobs[object_id(Kind.BLOB, content)] = lambda content=content: content  # type: ignore[misc]
         else:
-            room -= 0 if change.tracked else found.st_size
+            room -= 0 if change.tracked and not bounded else found.st_size
             mode = EXECUTABLE if found.st_mode & 0o100 else FILE
             regular.append((change, change.mode if change.tracked else mode))  # Git knows core.fileMode
     quarantine = tempfile.mkdtemp(prefix="capture-", dir=scratch) if regular else None
@@ -169,10 +177,16 @@ def _lstat(handle: Handle, change: Change) -> os.stat_result | None:
     if change.mode == 0:
         return None
     with translating():
-        return os.lstat(os.path.join(os.fsencode(handle.worktree or ""), change.path))
+        return os.lstat(_place(handle, change))
 
 
-def _refusal(change: Change, found: os.stat_result | None, settings: Settings, room: int) -> str | None:
+def _place(handle: Handle, change: Change) -> bytes:
+    return os.path.join(os.fsencode(handle.worktree or ""), change.path)
+
+
+def _refusal(
+    change: Change, found: os.stat_result | None, settings: Settings, room: int, *, bounded: bool
+) -> str | None:
     if found is None or stat.S_ISLNK(found.st_mode) or change.is_submodule:
         return None
     if stat.S_ISDIR(found.st_mode):
@@ -181,7 +195,8 @@ def _refusal(change: Change, found: os.stat_result | None, settings: Settings, r
         return "not a regular file"
     name = os.path.basename(os.fsdecode(change.path)).lower()
     if change.tracked:
-        return None
+        large = bounded and (found.st_size > settings.file_limit or found.st_size > room)
+        return f"larger than {min(room, settings.file_limit)} bytes" if large else None
     if any(fnmatch(name, pattern.lower()) for pattern in settings.secret_files):
         return "the name of a file that holds secrets"
     if any(map(is_git_folder, change.path.split(b"/"))):
@@ -205,5 +220,6 @@ def _hashed(handle: Handle, regular: Sequence[tuple[Change, int]], quarantine: s
     return iter([bytes.fromhex(line) for line in said.decode().split()])
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
+    """Return *path* as a text that any file can hold: bytes that are not UTF-8 are spelled out."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

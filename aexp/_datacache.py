@@ -54,6 +54,8 @@ class DataCache:
     spare: str = ""
     shared: bool = False
     """Whether all of its group may write to it (`cache.shared = group`)."""
+    links: tuple[str, ...] = ()
+    """How files of the work tree may be links to it, as `cache.type` says: `symlink`, `hardlink`."""
 
     def place(self, md5: str) -> str:
         """Return where the object *md5* belongs."""
@@ -163,6 +165,18 @@ class DataCache:
             os.unlink(target)
         return sound
 
+    def link_out(self, md5: str, target: str) -> bool:
+        """Make the new file *target* a link to the object, as DVC here is told to do; False where copies are made instead."""
+        path = self.path(md5)
+        for kind in self.links if path is not None else ():
+            with suppress(OSError):
+                if kind == "symlink":
+                    os.symlink(path or "", target)
+                else:
+                    os.link(path or "", target)
+                return True
+        return False
+
 
 def read_manifest(path: str, md5: str) -> dict[str, str] | None:
     """Return the MD5 of each file of a folder from the manifest *md5*, which lies at *path*; None when it is none.
@@ -213,15 +227,20 @@ def clone(source: int, target: int) -> bool:
 def cache_of(root: str, home: Mapping[str, str], spare: str = "") -> DataCache:
     """Return the cache that DVC uses for the project at *root*, as its configuration there says; *home* is the environment.
 
-    The last of system, user, `.dvc/config` and `.dvc/config.local` that sets `cache.dir` wins, relative to its file.
+    The last of system, user, `.dvc/config` and `.dvc/config.local` that sets `cache.dir` wins, relative to its file; the
+    same holds for `cache.type`.
     """
-    found, shared = os.path.join(root, ".dvc", "cache"), False
+    found, shared, types = os.path.join(root, ".dvc", "cache"), False, ""
     for file, parser in configs(root, home):
         given = setting(parser, "cache", "dir")
         if given:
             found = os.path.join(os.path.dirname(file), os.path.expanduser(given))
+        types = setting(parser, "cache", "type") or types
         shared = (setting(parser, "cache", "shared") or ("group" if shared else "")) == "group"
-    return DataCache(os.path.normpath(found), spare, shared)
+    wanted = [kind.strip() for kind in types.split(",")]
+    links = wanted[: wanted.index("copy")] if "copy" in wanted else wanted
+    linked = tuple(kind for kind in links if kind in ("symlink", "hardlink"))
+    return DataCache(os.path.normpath(found), spare, shared, linked)
 
 
 def spare_of(common: str) -> str:
@@ -249,6 +268,27 @@ def configs(root: str, home: Mapping[str, str]) -> Iterator[tuple[str, configpar
 def setting(parser: configparser.RawConfigParser, section: str, name: str) -> str:
     """Return the setting *name*, without the quotes it may have; empty where there is none."""
     return parser.get(section, name, fallback="").strip().strip("\"'")
+
+
+def local_config(root: str, home: Mapping[str, str], site: str) -> str:
+    """Return the `.dvc/config.local` with which DVC uses cache and remotes of the project at *root* from another folder.
+
+    It is that of the project, with paths that do not depend on where it stands; *site* is where DVC remembers files.
+    """
+    project = {file: config for file, config in configs(root, home) if file.startswith(f"{root}/.dvc/")}
+    local = project.get(f"{root}/.dvc/config.local")
+    found = {section: dict(local.items(section)) for section in local.sections()} if local is not None else {}
+    for file, config in project.items():
+        for section in config.sections():
+            url = setting(config, section, "url")
+            if "remote" in section and url and "://" not in url and not os.path.isabs(url):
+                found.setdefault(section, {})["url"] = os.path.normpath(os.path.join(os.path.dirname(file), url))
+    found.setdefault("cache", {})["dir"] = cache_of(root, home).folder
+    found.setdefault("core", {})["site_cache_dir"] = site
+    lines = [
+        "\n".join([f"[{name}]", *(f"    {key} = {value}" for key, value in found[name].items())]) for name in found
+    ]
+    return "\n".join([*lines, ""])
 
 
 def outs_of(path: str, content: Mapping[str, Any], pipeline: Mapping[str, Any]) -> Iterator[Out]:

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 from attrs import define, evolve, field, frozen
 
 from ._formats.account import Account
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from ._keeping import Keeper
     from ._preview import Preview
     from ._programs import Ended, Program
+
+
+MAKING: Final = 4
+"""How many threads work at checkouts at a time."""
 
 
 @define(eq=False, repr=False)
@@ -55,6 +60,8 @@ class Desk:
     """The top of the work tree; of a bare repository, the repository."""
     runs: "dict[asyncio.Task[Ended], tuple[int, Program]]" = field(factory=dict)
     """The programs at work, each with the number of its experiment."""
+    making: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(MAKING))
+    """How many checkouts may be made or taken from at a time."""
     _numbers: int = 0
 
     def name_for(self, options: "Options") -> str | None:

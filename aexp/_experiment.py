@@ -25,6 +25,7 @@ from ._store import Store
 from ._values import Failure, Record
 from ._ways import Join
 from ._workers import settled_before
+from ._workplace import Lent
 from .errors import InvalidName, NameTaken
 
 T = TypeVar("T")
@@ -57,6 +58,7 @@ class Experiment(Running):
     ) -> None:
         self._open, self._options, self._ended, self._join = open, options, ended, join
         self._turn: asyncio.Task[Any] | None = None
+        self._lent: list[Lent] = []
         self._clear()
 
     def _clear(self) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import pygit2
-from attrs import frozen
+from attrs import field, frozen
 
 from ._files import translated, translating
 from ._formats.experiment import Author
@@ -40,9 +40,7 @@ SEEN: Final = 100_000
 """How many groups of objects are remembered to be there."""
 
 _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
-_KEPT_VARIABLES: Final = frozenset(
-    {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
-)
+_KEPT_VARIABLES: Final = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
 
 
 @frozen(eq=False, repr=False)
@@ -54,6 +52,8 @@ class Handle:
     """The common Git directory, which all worktrees share."""
     worktree: str | None
     """The top of the work tree; None for a bare repository."""
+    variables: Mapping[str, str] = field(factory=dict)
+    """What every `git` child for it finds in its environment."""
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def run(
             cwd=place(handle, folder),
             input=input,
             capture_output=True,
-            env=environment(extra),
+            env=environment({**handle.variables, **(extra or {})}),
             process_group=0,
             check=False,
         )

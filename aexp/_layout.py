@@ -45,6 +45,9 @@ SKELETON: Final = (
 ROOT: Final = "aexp"
 """Our folder in the common Git directory."""
 
+WORKSPACES: Final = "workspaces"
+"""The folder of private checkouts in ours."""
+
 FORMAT: Final = "1"
 """The content of `aexp/format`: the version of everything below `aexp/`."""
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import define, field
 
-from . import _git, _joining, _packs, _recovery, _refs, _sessions, _undo
+from . import _checkouts, _git, _joining, _packs, _recovery, _refs, _sessions, _undo
 from ._files import Breath, lock, translating
 from ._findings import (
     KEPT_JOURNALS,
@@ -128,6 +128,7 @@ def _sweep_orphans(store: Store, done: _Done) -> None:
     """Sweep what belongs to sessions that are nowhere any more: their folder is made first, and goes last."""
     common = store.handle.common
     done.swept += _sessions.sweep(common)
+    done.swept += _checkouts.sweep(common, time.time())
     for owner in _packs.owners(common):
         if not os.path.isdir(_sessions.folder(common, owner)):
             done.swept += _packs.sweep_packs(common, owner)

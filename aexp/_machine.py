@@ -83,3 +83,29 @@ def _boot() -> str:
         return read("/proc/sys/kernel/random/boot_id").decode().strip()
     except OSError:
         return ""
+
+
+def at_work(folder: str, variable: str) -> bool | None:
+    """Say whether a process works in *folder*; None where that cannot be told.
+
+    It stands there, has a file there open, or has the environment *variable*. Linux tells it, of the processes of the
+    same user. Files that our own process has open do not count.
+    """
+    try:
+        processes = [name for name in os.listdir("/proc") if name.isdecimal()]
+    except FileNotFoundError:
+        return None
+    breath, mark, ours = Breath(), os.fsencode(variable), str(os.getpid())
+    for process in processes:
+        place = f"/proc/{process}"
+        with suppress(OSError):
+            if mark in read(f"{place}/environ").split(b"\0"):
+                return True
+            files = [] if process == ours else [f"{place}/fd/{name}" for name in os.listdir(f"{place}/fd")]
+            for link in (f"{place}/cwd", *files):
+                breath()
+                with suppress(OSError):
+                    found = os.readlink(link).removesuffix(" (deleted)")
+                    if found == folder or found.startswith(f"{folder}/"):
+                        return True
+    return False

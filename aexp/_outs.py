@@ -13,6 +13,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from ._capture import printable
 from ._files import Breath
 from ._formats.files import encoded
 from ._formats.gitobjects import is_git_folder
@@ -29,6 +30,7 @@ LARGE: Final = 2**20
 """A dvc.yaml of more bytes is not looked at."""
 
 
+NO_TEXT: Final = "a name that is not UTF-8"
 BATCH: Final = 8 * 2**20
 """Bytes read before what was put is waited for, so that memory holds no more, however much is taken."""
 
@@ -58,20 +60,26 @@ Put = Callable[..., None]
 
 
 def take(store: Store, paths: Sequence[str], room: int, put: Put, settle: Callable[[], object]) -> Taken:
-    """Put the files and folders *paths*, relative to the top of the work tree, up to *room* bytes in all.
+    """Put the files and folders *paths* of the work tree; as `take_from` otherwise."""
+    top = store.handle.worktree
+    if top is None:
+        return Taken(skipped=[(path, "the repository has no work tree") for path in paths])
+    return take_from(top, store.settings, paths, room, put, settle)
+
+
+def take_from(
+    top: str, settings: Settings, paths: Sequence[str], room: int, put: Put, settle: Callable[[], object]
+) -> Taken:
+    """Put the files and folders *paths*, relative to the folder *top*, up to *room* bytes in all.
 
     *settle* is called now and then, to wait until what was put is on the disk. A folder replaces the one that the
     experiment's tree has there. What is not there, a symbolic link, no regular file, a secret or too large is left
     out, and said.
     """
     taken, gathered = Taken(), 0
-    top = store.handle.worktree
     for path in paths:
-        if top is None:
-            taken.skipped.append((path, "the repository has no work tree"))
-            continue
         try:
-            for place, content, executable in _found(top, path, store.settings, room, taken, put):
+            for place, content, executable in _found(top, path, settings, room, taken, put):
                 room, gathered = room - len(content), gathered + len(content)
                 put(place, "".join(_breathing(encoded(content))), *([True] if executable else []))
                 taken.files.append(place)
@@ -118,9 +126,9 @@ def _below(
 ) -> Iterator[tuple[str, bytes, bool]]:
     """Yield the file *name* of the open folder *above*, or all files below the folder of that name."""
     found = os.stat(name, dir_fd=above, follow_symlinks=False)
-    reason = _refusal(name, found, settings)
+    reason = _refusal(name, found, settings) if is_text(name) else NO_TEXT
     if reason is not None:
-        taken.skipped.append((path, reason))
+        taken.skipped.append((printable(path), reason))
         return
     if not stat.S_ISDIR(found.st_mode):
         content = _content(above, name, settings.file_limit, room)
@@ -142,6 +150,11 @@ def _below(
                 continue  # it went away meanwhile
     finally:
         os.close(folder)
+
+
+def is_text(path: str) -> bool:
+    """Say whether *path* is UTF-8, as a journal needs it."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def _refusal(name: str, found: os.stat_result, settings: Settings) -> str | None:

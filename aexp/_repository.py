@@ -24,6 +24,7 @@ from ._formats.journal import Kind
 from ._formats.plain import plain
 from ._git import open_handle, resolve_commit
 from ._journal import Journal
+from ._layout import ROOT, WORKSPACES
 from ._lifecycle import Status
 from ._names import check_experiment_name, check_file_path, check_message, check_tag, new_id
 from ._pipelines import Pipelines
@@ -323,7 +324,14 @@ def _run_of_dvc(store: Store, variables: dict[str, str]) -> Within | None:
 
 
 def _tidy(store: Store, path: str) -> str | None:
-    """Take away what dead sessions still show to DVC, and return where; nothing is written before an experiment begins."""
+    """Take away what dead programs left in sight: checkouts, and what they show to DVC; return where that is.
+
+    Nothing is written before an experiment begins.
+    """
+    if os.path.isdir(os.path.join(store.handle.common, ROOT, WORKSPACES)):
+        from . import _checkouts
+
+        _checkouts.sweep(store.handle.common, time.time())
     if _dvc.find_root(path, store.handle.worktree) is None:
         return None
     from . import _board

@@ -20,6 +20,7 @@ from ._store import Store
 from ._values import CompletedProcess, Output, StrPath
 from ._ways import Join, dvc_variables, variables
 from ._workers import attended, finished, settled
+from ._workplace import Lent, Workplace, Workspace
 from .errors import AexpError, CommandFailed, JournalCorrupt
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ WORDS: Final = 200
 """How much of its last line an error repeats."""
 
 
-class Running(Deposit):
+About = tuple[tuple[str, ...], Output, bool, float]
+"""Of a program: what is executed, what becomes of its output, whether it reads our input, and its grace."""
+
+
+class Running(Workplace, Deposit):
     """What an experiment does for the programs it runs, and for those that join it."""
 
-    __slots__ = ("_join", "_joinable")
+    __slots__ = ("_joinable",)
 
-    _join: Join | None
-    """The experiment of another program that this one joined."""
     _joinable: bool
     """Whether programs may have joined."""
 
@@ -57,9 +60,11 @@ class Running(Deposit):
     ) -> CompletedProcess:
         """Run a program as a part of the experiment, and wait for its end.
 
-        *command* is a list, which is executed as it is, or a string, which `/bin/sh` reads. With `isolated=False` it
-        runs in *cwd*, by default the current folder; a private checkout, the default, is not built yet and raises
-        `NotImplementedError`. *env* is added to our environment; None takes a variable away.
+        *command* is a list, which is executed as it is, or a string, which `/bin/sh` reads. It runs in a private
+        checkout: the `workspace()` that was opened last, or else one of its own; *cwd* is a folder in it. What it
+        changes there is taken into the experiment (see `workspace`), also when it fails. With `isolated=False`, and in
+        a program that joined an experiment, it runs in *cwd*, by default the current folder. *env* is added to our
+        environment; None takes a variable away.
 
         What it prints goes into `aexp/log.txt` of the commit: the first and the last 512 KiB. `output="show"` also
         passes it on to our own streams as it comes (the program writes into a pipe, so `PYTHONUNBUFFERED` is set);
@@ -75,8 +80,6 @@ class Running(Deposit):
         SIGKILL; the cancellation is raised after that.
         """
         after(self._state, Action.RUN)
-        if isolated:
-            raise NotImplementedError("private checkouts are not built yet; isolated=False runs it in the work tree")
         arguments = (
             ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(os.fspath(each) for each in command)
         )
@@ -84,15 +87,26 @@ class Running(Deposit):
             raise TypeError(f"a command is a string, or a list of strings and paths, not {command!r}")
         if output not in ("log", "show", "inherit") or stdin not in ("null", "inherit"):
             raise ValueError("output is log, show or inherit, and stdin null or inherit")
-        from ._programs import Order
-
-        order = Order(
-            arguments, os.fspath(cwd or "."), self._environment(env, output), output, stdin == "inherit", grace
-        )
-        ended = await self._run(order)
+        about = (arguments, output, stdin == "inherit", grace)
+        if not isolated or self._join is not None:
+            ended = await self._run(_order(about, os.fspath(cwd or "."), self._environment(env, output)))
+        elif self._lent:
+            ended = await self._run_inside(self._lent[-1], about, cwd, env)
+        else:
+            workspace = Workspace(self)
+            async with workspace:
+                ended = await self._run_inside(workspace.lent, about, cwd, env)
         if check and ended.returncode:
             raise CommandFailed(arguments, ended.returncode, _told(ended), ended.stderr)
         return CompletedProcess(arguments, ended.returncode, ended.stdout, ended.stderr)
+
+    async def _run_inside(
+        self, lent: Lent, about: About, cwd: StrPath | None, env: Mapping[str, str | None] | None
+    ) -> "Ended":
+        folder = _folder(lent.checkout.path, cwd)
+        variables = {**self._environment(None, about[1]), **lent.checkout.variables(), "PWD": folder, **(env or {})}
+        known = {key: value for key, value in variables.items() if value is not None}
+        return await self._run(_order(about, folder, known), inside=True)
 
     def variables(self) -> Mapping[str, str]:
         """Return the environment variables with which a program that you start yourself joins this experiment.
@@ -114,11 +128,12 @@ class Running(Deposit):
         wanted: dict[str, str | None] = {**unbuffered, **inherited, **ours, **(env or {})}
         return {key: value for key, value in wanted.items() if value is not None}
 
-    async def _run(self, order: "Order") -> "Ended":
+    async def _run(self, order: "Order", *, inside: bool = False) -> "Ended":
+        """Run a program; what it leaves *inside* a checkout is taken with that."""
         from ._programs import Program
 
         account, desk = self._here()
-        before = await desk.worker.run(_before, order.folder)
+        before = None if inside else await desk.worker.run(_before, order.folder)
         after(self._state, Action.RUN)
         path = self._log_path()
         stream, number = self._stream, account.number
@@ -143,17 +158,19 @@ class Running(Deposit):
         self._stream.files |= {path}
         return path
 
-    async def _attend(self, program: "Program", before: "Before") -> "Ended":
+    async def _attend(self, program: "Program", before: "Before | None") -> "Ended":
         try:
             return await attended(program)
         finally:
             await self._in_turn(self._take_in(before))
 
-    async def _take_in(self, before: "Before") -> None:
+    async def _take_in(self, before: "Before | None") -> None:
         """Take what a program has logged and left; nothing once the experiment has ended."""
         if self._state not in (State.ACTIVE, State.COMPLETED):
             return
         await self._gather()
+        if before is None:
+            return
         paths = await self._here()[1].worker.run(_written, before)
         await self._take(paths)
 
@@ -210,6 +227,7 @@ class Running(Deposit):
             return
         mine = [task for task, (number, _) in self._desk.runs.items() if number == self._account.number]
         await stop(self._desk.runs, mine)
+        await self._reap_all()
 
 
 async def stop(
@@ -220,6 +238,17 @@ async def stop(
         runs[task][1].stop()
     if wanted:
         await settled(asyncio.ensure_future(asyncio.wait(wanted)))
+
+
+def _folder(top: str, cwd: StrPath | None) -> str:
+    return os.path.normpath(os.path.join(top, os.fspath(cwd or "")))
+
+
+def _order(about: About, folder: str, variables: Mapping[str, str]) -> "Order":
+    from ._programs import Order
+
+    arguments, output, stdin, grace = about
+    return Order(arguments, folder, variables, output, stdin, grace)
 
 
 def _told(ended: "Ended") -> str:

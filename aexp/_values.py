@@ -78,6 +78,8 @@ class Settings:
     """How long a Git remote may say nothing in the middle of a transfer before `push` or `pull` gives up."""
     pull_limit: int = 2**32
     """The most that one `pull` takes from a Git remote, compressed as it comes."""
+    idle_workspaces: int = 8
+    """How many private checkouts are kept clean on the disk for the next experiments, for a day at most."""
     dvc_running: bool | None = None
     """Whether `dvc exp show` displays experiments as running: all of them (True), none (False), or the first 64 that
     are open. It takes a `.dvc` folder; an experiment appears after a second, and so do its metrics."""

@@ -204,6 +204,17 @@ async def attended(program: "Program") -> "Ended":
     return await finished(asyncio.wrap_future(asked), program.stop)
 
 
+async def aside(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call *function* in a thread of its own, where it keeps nobody waiting; return or raise what it does.
+
+    Cancelled, it is seen through, and the cancellation raised then.
+    """
+    thread = Thread("aexp-aside")
+    asked = thread.submit(function, *args, **kwargs)
+    thread.shutdown(wait=False)
+    return await finished(asyncio.wrap_future(asked), lambda: False)
+
+
 class Gatherer(Generic[A, R]):
     """Calls that wait together go together: one call of *act* for all that are there when the last one has ended.
 

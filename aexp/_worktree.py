@@ -9,7 +9,7 @@ from ._files import Breath, make_folders, read, remove, replace, translating
 from ._formats.account import artifacts_of
 from ._formats.artifacts import artifact_files
 from ._formats.experiment import record
-from ._formats.gitobjects import EXECUTABLE, FILE
+from ._formats.gitobjects import EXECUTABLE, FILE, SYMLINK
 from ._git import run
 from ._job import Job, contents_of
 from ._layout import SERIES
@@ -74,6 +74,9 @@ def _write(worktree: str, path: str, mode: int, content: bytes | None) -> None:
             raise UnsafePath(path, "a symbolic link stands in the way, and it may lead out of the repository")
         if content is None:
             remove(place)
+        elif mode == SYMLINK:
+            remove(place)
+            os.symlink(content, os.fsencode(place))
         else:
             replace(place, content, mode=0o755 if mode == EXECUTABLE else 0o644)
 

@@ -18,6 +18,7 @@ its message names the cause and the remedy.
     │   └── AmbiguousName                              several experiments have this name
     ├── InvalidTransition        (RuntimeError)        a call out of order
     ├── CommandFailed            (RuntimeError)        a program that an experiment ran did not end well
+    ├── CheckoutLost             (RuntimeError)        a private checkout vanished while it was in use
     ├── NotOwner                 (RuntimeError)        a live session owns the experiment
     ├── ForkedError              (RuntimeError)        used in a forked child
     ├── QueueFull                (RuntimeError)        more points than the disk takes
@@ -73,7 +74,7 @@ class ReadOnlyRepository(AexpError, PermissionError):
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__(
-            f"{path} cannot be written, so no experiment can start or change here; check its owner and mount options"
+            f"{path} cannot be written, so nothing can start or change here; check owner and mount options"
         )
 
 
@@ -201,10 +202,7 @@ class ForkedError(AexpError, RuntimeError):
     """A forked child used its parent's experiment."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "this process was forked from the one that owns the experiment; log from the parent, "
-            "or open a Repository of its own in the child"
-        )
+        super().__init__("this process was forked from the one that owns the experiment; open a Repository of its own")
 
 
 class QueueFull(AexpError, RuntimeError):
@@ -212,10 +210,8 @@ class QueueFull(AexpError, RuntimeError):
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        super().__init__(
-            f"{capacity} points wait to be written and the disk does not keep up; "
-            "`await log_metric(...)` waits for room, Settings.queue_capacity raises the limit"
-        )
+        remedy = "`await log_metric(...)` waits for room, Settings.queue_capacity raises the limit"
+        super().__init__(f"{capacity} points wait to be written and the disk does not keep up; {remedy}")
 
 
 class JournalCorrupt(AexpError, ValueError):
@@ -224,10 +220,8 @@ class JournalCorrupt(AexpError, ValueError):
     def __init__(self, path: str, offset: int) -> None:
         self.path = path
         self.offset = offset
-        super().__init__(
-            f"the journal {path} is damaged at byte {offset}, with good records after it; "
-            "nothing was changed; recover(salvage=True) keeps every record that can be read"
-        )
+        remedy = "nothing was changed; recover(salvage=True) keeps every record that can be read"
+        super().__init__(f"the journal {path} is damaged at byte {offset}, with good records after it; {remedy}")
 
 
 class JournalFailed(AexpError, OSError):
@@ -235,10 +229,8 @@ class JournalFailed(AexpError, OSError):
 
     def __init__(self, path: str, cause: OSError) -> None:
         self.path = path
-        super().__init__(
-            cause.errno,
-            f"the journal {path} cannot be written ({cause.strerror}); free or mend the disk and save again",
-        )
+        said = f"the journal {path} cannot be written ({cause.strerror}); free or mend the disk and save again"
+        super().__init__(cause.errno, said)
 
 
 class DiskFull(AexpError, OSError):
@@ -306,6 +298,15 @@ class DirtyWorkspace(AexpError, RuntimeError):
         self.paths: tuple[str, ...] = tuple(paths)
         shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
         super().__init__(f"what is in no commit would be overwritten at {shown}; nothing was changed; {remedy}")
+
+
+class CheckoutLost(AexpError, RuntimeError):
+    """The private checkout at `path` was removed or replaced while it was in use, so what was made there is lost."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        remedy = "a program must leave its folder; isolated=False runs it in the work tree"
+        super().__init__(f"the checkout at {path} was removed or replaced, so nothing is taken from it; {remedy}")
 
 
 class ApplyPending(AexpError, RuntimeError):
@@ -392,9 +393,7 @@ class Diverged(AexpError, RuntimeError):
         self.transfers: tuple[Any, ...] = tuple(transfers)
         named = ", ".join(map(repr, self.names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         holds = f"the remote {remote!r} holds something else as {named} than this repository"
-        remedy = "or pass force=True to replace it"
-        if pulling:
-            remedy += " here (what is replaced stays in refs/aexp/trash)"
-        else:
-            remedy = f"pull it if it is a later state of the same, {remedy} there"
+        remedy = "or pass force=True to replace it here (what is replaced stays in refs/aexp/trash)"
+        if not pulling:
+            remedy = "pull it if it is a later state of the same, or pass force=True to replace it there"
         super().__init__(f"{holds}; it was left alone, all others were transferred; rename one of the two, {remedy}")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import beside_dvc
+import checkouts
 import command
 import hashing
 import importing
@@ -39,6 +40,7 @@ GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "hashing": hashing.measure,
     "reading": reading.measure,
     "beside_dvc": beside_dvc.measure,
+    "checkouts": checkouts.measure,
 }
 SLOW: Mapping[str, Callable[[bool], list[Figure]]] = {"remotes": remotes.measure}
 """Groups that are measured when they are named only: they need DVC, and minutes."""

@@ -86,6 +86,20 @@ async def programs(path: Path, flushed: list[int]) -> None:
         await experiment.run(["true"], isolated=False, output="inherit")
 
 
+async def checkouts(path: Path, flushed: list[int]) -> None:
+    """A life in private checkouts: a workspace with a program in it, and a program in one of its own."""
+    async with aexp.Repository(path) as repository, repository.experiment("story") as experiment:
+        async with experiment.workspace() as place:
+            (place / "made.txt").write_text("x")
+            await experiment.run("cat made.txt > copy.txt", grace=0.1)
+        await experiment.make_checkpoint()
+        await experiment.run("rm made.txt; echo y > train.py", grace=0.1)
+        for step in range(POINTS):
+            await experiment.log_metric("loss", float(step), step)
+        await experiment.flush()
+        flushed.append(POINTS)
+
+
 async def natively(story: Story, path: Path, number: int, flushed: list[int], *, twice: bool) -> bool:
     """Live in a task that is cancelled at the point; say whether there was such a point."""
 
@@ -129,6 +143,7 @@ async def check(path: Path, flushed: list[int], git: Callable[..., str]) -> None
     """Nothing is left over, and after a recovery all that was flushed is there, once."""
     left = [found for pattern in ("*.lock", "*.keep", "tmp_*", "ref-*") for found in (path / ".git").rglob(pattern)]
     assert [found for found in left if found.name != "owner.lock"] == []
+    assert all((place / "idle").exists() for place in (path / ".git" / "aexp").glob("workspaces/*"))
     async with aexp.Repository(path) as repository:
         await repository.recover()
         assert await repository.interrupted() == []
@@ -151,7 +166,7 @@ WAYS: dict[str, Callable[[Story, Path, int, list[int]], Awaitable[bool]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("story", [live, programs])
+@pytest.mark.parametrize("story", [live, programs, checkouts])
 async def test_a_cancellation_anywhere_leaves_nothing_half_done(
     story: Story, way: str, template: Path, tmp_path: Path, git: Callable[..., str], fsck: Callable[[Path], None]
 ) -> None:

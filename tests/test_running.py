@@ -152,13 +152,6 @@ async def test_a_program_that_cannot_be_started(
     assert caught.value.returncode == code
 
 
-async def test_a_private_checkout_is_not_built_yet(repository: aexp.Repository) -> None:
-    """The default is a private checkout, which does not exist yet: this is said, and nothing is run in its stead."""
-    async with repository.experiment("one") as experiment:
-        with pytest.raises(NotImplementedError, match="isolated=False"):
-            await experiment.run(["touch", "/nowhere"])
-
-
 @pytest.mark.parametrize("wrong", [[], [1], ["a", b"b"]])
 async def test_a_command_is_made_of_texts(repository: aexp.Repository, wrong: list[str]) -> None:
     """A command that is empty or holds anything but texts and paths is refused."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from .gitobjects import EXECUTABLE, FILE
+from .gitobjects import EXECUTABLE, FILE, SYMLINK
 from .journal import Kind
 
 SLICE: Final = 2**16
@@ -17,6 +17,19 @@ def encoded(content: bytes) -> Iterator[str]:
     """Yield *content* in base 85, as JSON can hold it, in slices."""
     for begin in range(0, len(content), SLICE):
         yield base64.b85encode(content[begin : begin + SLICE]).decode()
+
+
+LINK: Final = "link"
+"""What a record of the kind `FILE` says of a symbolic link; its content is where it leads."""
+
+
+def said_of(mode: int) -> list[object]:
+    """Return what a record of the kind `FILE` says of a file of this *mode*, behind its content."""
+    return [True] if mode == EXECUTABLE else [LINK] if mode == SYMLINK else []
+
+
+def _mode(said: Sequence[Any]) -> int:
+    return FILE if not said else SYMLINK if said[0] == LINK else EXECUTABLE
 
 
 @define(eq=False, repr=False)
@@ -31,7 +44,7 @@ class Files:
         content = None if text is None else base64.b85decode(text)
         if kind == Kind.LOG:
             content = (self._found.get(path, (FILE, None))[1] or b"") + (content or b"")
-        self._found[path] = (EXECUTABLE if payload[3:] == [True] else FILE, content)
+        self._found[path] = (_mode(payload[3:]), content)
 
     def __iter__(self) -> Iterator[tuple[str, int, bytes | None]]:
         """Yield (path, mode, content) of each; without content, what stands there is taken away."""
@@ -40,6 +53,10 @@ class Files:
     def content(self, path: str) -> bytes | None:
         """Return what was logged as the file *path*; None when it was not, or taken away."""
         return self._found.get(path, (FILE, None))[1]
+
+    def found(self) -> dict[str, tuple[int, bytes | None]]:
+        """Return (mode, content) by path."""
+        return dict(self._found)
 
     def are_within(self, folder: str) -> bool:
         """Say whether all of them lie in *folder*."""

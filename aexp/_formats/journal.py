@@ -24,7 +24,7 @@ class Kind(StrEnum):
     POINTS = "points"
     STEP = "step"
     FILE = "file"
-    """Path, content in base 85 (None: what stands there is taken away), and True when it is executable."""
+    """Path, content in base 85 (None: what stands there is taken away); True when it is executable, "link" for a symbolic link."""
     LOG = "log"
     """Path, and what is added to the end of the file there."""
     JOINED = "joined"

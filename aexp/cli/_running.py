@@ -36,21 +36,23 @@ async def run(
     terminal: Annotated[bool, flag("Give the program the terminal itself; what it prints is not kept.")] = False,
     place: Place,
 ) -> int:
-    """Run a program as an experiment, in the current folder, and exit with its exit code.
+    """Run a program as an experiment, and exit with its exit code.
 
+    It runs in the current folder, with -S or --isolated in a private checkout of the experiment.
     What it prints goes to the terminal and into the experiment. If it calls aexp.init() or logs with DVCLive, that
     goes into the same experiment.
     """
     if not command:
         raise Misuse("name the program to run, behind `--`: aexp run -n NAME -- python train.py")
-    if isolated or set_param:
-        raise ValueError("private checkouts, which -S and --isolated need, are not built yet; run it here without them")
+    apart = isolated or bool(set_param)
     async with aexp.Repository(place) as repository:
-        experiment = repository.experiment(name, tags=tag, message=message, outs=out, code=code, force=force)
+        experiment = repository.experiment(
+            name, overrides=set_param, tags=tag, message=message, outs=out, code=code, force=force
+        )
         failed: aexp.CommandFailed | None = None
         try:
             async with experiment:
-                await experiment.run(command, isolated=False, output="inherit" if terminal else "show", stdin="inherit")
+                await experiment.run(command, isolated=apart, output="inherit" if terminal else "show", stdin="inherit")
         except aexp.CommandFailed as error:
             failed = error
     record = experiment.record

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
@@ -79,8 +80,7 @@ def test_flags_behind_the_dashes_are_the_programs(command: Run) -> None:
         ((), 2, "name the program to run, behind `--`"),
         (("--", "no-such-program"), 127, "cannot be started"),
         (("--", "sh", "-c", "kill -9 $$"), 137, "failed after"),
-        (("-S", "train.lr=1", "--", "true"), 1, "private checkouts"),
-        (("--isolated", "--", "true"), 1, "private checkouts"),
+        (("-S", "train.no.lr=1", "--", "true"), 1, "train.no.lr"),
         (("-n", "a b", "--", "true"), 1, "cannot be the name of an experiment"),
     ],
     ids=str,
@@ -93,6 +93,23 @@ def test_what_cannot_run_says_why(command: Run, words: tuple[str, ...], code: in
     assert said in done.err
     saved = json.loads(command("show", "--json").out)
     assert [each["status"] for each in saved] == (["failed"] if code > 100 else [])
+
+
+async def test_a_program_runs_in_a_checkout(command: Run, repo_path: Path) -> None:
+    """With `-S` or `--isolated` a program runs in a private checkout, with other parameters, and the folder stays as it is."""
+    before = sorted(os.listdir(repo_path))
+    program = "grep lr: params.yaml; echo x > made.txt; cat"
+    done = command("run", "-n", "one", "-S", "train.lr=0.7", "--", "sh", "-c", program, input="in")
+    other = command("run", "-n", "two", "--isolated", "--", "sh", "-c", "pwd; exit 3")
+
+    assert (done.code, done.out) == (0, "  lr: 0.7 # the learning rate\nin")
+    assert other.code == 3
+    assert "/.git/aexp/workspaces/" in other.out
+    assert (await record_of(repo_path, "one")).params["train"]["lr"] == 0.7
+    async with aexp.Repository(repo_path) as repository:
+        assert await repository.read("one", "made.txt") == b"x\n"
+    assert sorted(os.listdir(repo_path)) == before
+    assert "lr: 0.1" in (repo_path / "params.yaml").read_text()
 
 
 @pytest.mark.compat
