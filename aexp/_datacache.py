@@ -59,7 +59,7 @@ class DataCache:
 
     def place(self, md5: str) -> str:
         """Return where the object *md5* belongs."""
-        return os.path.join(self.folder, "files", "md5", md5[:2], md5[2:])
+        return f"{self.folder}/files/md5/{md5[:2]}/{md5[2:]}"
 
     def has(self, md5: str, size: int) -> bool:
         """Say whether a file of *size* bytes that nobody may write stands where the object *md5* belongs."""

@@ -53,7 +53,7 @@ async def ours(path: Path, name: str) -> Seconds:
 
 def measure(quick: bool) -> list[Figure]:
     """Throughput of a large file, and of a folder of files of 64 KiB."""
-    large, many, rounds = (LARGE // 4, MANY // 10, 3) if quick else (LARGE, MANY, 5)
+    large, many, rounds = (LARGE // 4, MANY // 4, 3) if quick else (LARGE, MANY, 5)
     cores = os.cpu_count() or 1
     with folder() as place:
         path = make_repository(place / "repository")
