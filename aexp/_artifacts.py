@@ -13,7 +13,7 @@ from ._files import read
 from ._formats.gitobjects import EXECUTABLE, FILE, FOLDER, Entry, find_entry
 from ._formats.params import load_params
 from ._git import Handle, read_object, run
-from ._layout import PIPELINE
+from ._layout import PIPELINE, ROOT, WORKSPACES
 from ._names import check_file_path
 from ._store import Store
 from ._values import Code, StrPath
@@ -37,15 +37,21 @@ class Spot:
     """Files in it, by their paths in the work tree, that a `.dvcignore` names."""
 
 
-def locate(store: Store, code: Code, baseline: str, path: StrPath, home: Mapping[str, str]) -> Spot:
+def locate(
+    store: Store, code: Code, baseline: str, path: StrPath, home: Mapping[str, str], here: str | None = None
+) -> Spot:
     """Find the artifact *path*, relative to the top of the work tree or absolute inside it; *home* is the environment.
 
-    Raises `UnsafePath` when it lies outside, in the folders of Git or DVC, is tracked in the experiment's tree *code*,
+    *here* is the current folder of a program that joined. A private checkout that it or an absolute *path* lies in
+    takes the place of the work tree. Raises
+    `UnsafePath` when it lies outside, in the folders of Git or DVC, is tracked in the experiment's tree *code*,
     or would overlap with what DVC tracks there.
     """
-    top = store.handle.worktree
+    given = os.fspath(path)
+    above = os.path.dirname(given) if isinstance(given, str) and os.path.isabs(given) else here
+    top = _checkout(store.handle.common, above) or store.handle.worktree
     if top is None:
-        raise UnsafePath(os.fspath(path), "the repository has no work tree; pass a path of one that has")
+        raise UnsafePath(given, "the repository has no work tree; pass a path of one that has")
     place = check_file_path(_inside(top, path), folder=store.settings.folder)
     parts = place.split("/")
     if ".dvc" in parts or parts[-1].endswith(".dvc") or parts[-1] in OWN:
@@ -58,7 +64,7 @@ def locate(store: Store, code: Code, baseline: str, path: StrPath, home: Mapping
     ignored = store.spots.get(key)
     if ignored is None:  # a thousand experiments of the same code ask once
         _check_untracked(store, code, baseline, place)
-        ignored = _is_ignored(store, code.tree, place)
+        ignored = _is_ignored(store, code.tree, top, place)
         if len(store.spots) >= MOST:
             store.spots.clear()
         store.spots[key] = ignored
@@ -90,6 +96,17 @@ def _ignoring(handle: Handle, top: str, place: str) -> Iterator[tuple[int, int, 
             yield None
         else:
             yield found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _checkout(common: str, here: str | None) -> str | None:
+    """Return the private checkout that *here* lies in; None when it lies in none (`_checkouts.py`)."""
+    if here is None:
+        return None
+    home = os.path.join(os.path.realpath(common), ROOT, WORKSPACES, "")
+    id, _, below = os.path.realpath(here).removeprefix(home).partition("/")
+    if not os.path.realpath(here).startswith(home) or below.partition("/")[0] != "tree":
+        return None
+    return os.path.join(home, id, "tree")
 
 
 def _inside(top: str, path: StrPath) -> str:
@@ -156,10 +173,11 @@ def _producer(store: Store, tree: str, folder: str, place: str) -> str | None:
     return None
 
 
-def _is_ignored(store: Store, tree: str, place: str) -> bool:
+def _is_ignored(store: Store, tree: str, top: str, place: str) -> bool:
     """Say whether Git ignores *place* by something that the commit will hold too, or that holds for all repositories here."""
     try:
-        said = run(store.handle, "check-ignore", "-v", "-z", "--no-index", "--stdin", input=os.fsencode(place) + b"\0")
+        asked = ("check-ignore", "-v", "-z", "--no-index", "--stdin")
+        said = run(store.handle, *asked, input=os.fsencode(place) + b"\0", folder=top)
     except GitError as error:
         if error.detail != "exit 1":  # what git-check-ignore(1) ends with when nothing is ignored
             raise

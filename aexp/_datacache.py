@@ -28,6 +28,8 @@ _CLONE: Final = 0x40049409
 
 SCRATCH: Final = "aexp-tmp"
 """The folder in a cache where objects are made."""
+YOUNG: Final = 60
+"""Seconds after which every system has brought a name to the disk by itself."""
 HALF_MADE: Final = 60
 """Seconds after which a folder there that nobody has locked was left by a killed process."""
 
@@ -57,7 +59,7 @@ class DataCache:
 
     def place(self, md5: str) -> str:
         """Return where the object *md5* belongs."""
-        return os.path.join(self.folder, "files", "md5", md5[:2], md5[2:])
+        return f"{self.folder}/files/md5/{md5[:2]}/{md5[2:]}"
 
     def has(self, md5: str, size: int) -> bool:
         """Say whether a file of *size* bytes that nobody may write stands where the object *md5* belongs."""
@@ -66,6 +68,12 @@ class DataCache:
         except OSError:
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size == size and not found.st_mode & 0o222
+
+    def is_young(self, md5: str) -> bool:
+        """Say whether the object got its name so lately that its folder may not be on the disk yet."""
+        with suppress(FileNotFoundError):
+            return time.time() - os.lstat(self.place(md5)).st_ctime < YOUNG
+        return False
 
     def make(self, folder: str) -> None:
         """Make *folder*, which lies in the cache, and those above it, durably and with the rights of the others."""
@@ -81,11 +89,14 @@ class DataCache:
     def scratch(self) -> Iterator[str]:
         """Lend a new folder in the cache, to make objects in; what killed processes left of theirs is removed."""
         home = os.path.join(self.folder, SCRATCH)
-        make_folders(home, durable=False)
+        path = os.path.join(home, uuid.uuid4().hex)
+        while True:
+            make_folders(home, durable=False)
+            with suppress(FileNotFoundError):  # somebody else was just done with his
+                os.mkdir(f"{path}.new", 0o700)
+                break
         for name in os.listdir(home):
             _sweep(os.path.join(home, name))
-        path = os.path.join(home, uuid.uuid4().hex)
-        os.mkdir(f"{path}.new", 0o700)
         os.close(made(os.path.join(f"{path}.new", "lock")))
         held = lock(os.path.join(f"{path}.new", "lock"))
         try:

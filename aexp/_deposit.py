@@ -42,7 +42,8 @@ class Deposit(Description):
     ) -> Artifact:
         """Keep the file or folder *path* of the work tree by its content, and put a reference to it into the commit.
 
-        *path* is relative to the top of the repository, or absolute inside it. The content goes, once, into the cache
+        *path* is relative to the top of the repository, or absolute inside it; a private checkout (`workspace()`, and
+        that of a program which the experiment runs) counts as the repository. The content goes, once, into the cache
         of DVC as it is configured, or into the common Git directory where there is no DVC; the commit gets what
         `dvc add` writes, and *name* (the stem of the path by default), *type*, *desc*, *labels* and *meta* in
         dvc.yaml. The work tree stays as it is. A path that was logged before is replaced. On return the content is
@@ -56,7 +57,8 @@ class Deposit(Description):
         account, desk = self._here()
         told = _told(type, desc, labels, meta)
         chosen = None if name is None else check_artifact_name(name)
-        spot = await desk.worker.run(_locate, account.code, account.baseline, path, dict(os.environ))
+        here = os.getcwd() if account.joins else None
+        spot = await desk.worker.run(_locate, account.code, account.baseline, path, dict(os.environ), here)
         self._check_place(spot.path, chosen)
         keep = partial(_keeper(desk).keep, spot.top, spot.path, spot.cache, spot.left_out)
         found = await errand("aexp-data", keep, progress, desk.hands)

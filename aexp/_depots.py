@@ -5,11 +5,13 @@
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import Any, Final, Protocol
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from ._beneath import SLICE
 from ._children import Limits
@@ -47,12 +49,17 @@ class Depot(Protocol):
         ...
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Folder:
     """A data remote that is a folder, on this machine or mounted."""
 
     name: str
     cache: DataCache
+    _stack: ExitStack = field(factory=ExitStack)
+    _bench: str = ""
+    """Where objects are made, once there are any."""
+    _numbers: Iterator[int] = field(factory=count)
+    _guard: threading.Lock = field(factory=threading.Lock)
 
     def size(self, md5: str) -> int | None:
         """Return how many bytes it has."""
@@ -62,20 +69,21 @@ class Folder:
     def send(self, md5: str, source: str) -> None:
         """Copy beside, sync, and give it its name."""
         place = self.cache.place(md5)
-        with self.cache.scratch() as scratch:
-            path = os.path.join(scratch, "object")
-            target = made(path)
-            try:
-                with open(source, "rb") as file:
-                    while part := file.read(SLICE):
-                        write_all(target, part)
-                sync(target)
-                os.fchmod(target, 0o444)
-            finally:
-                os.close(target)
-            self.cache.make(os.path.dirname(place))
-            os.rename(path, place)
-            sync_folder(os.path.dirname(place))
+        with self._guard:
+            self._bench = self._bench or self._stack.enter_context(self.cache.scratch())
+            path = os.path.join(self._bench, str(next(self._numbers)))
+        target = made(path)
+        try:
+            with open(source, "rb") as file:
+                while part := file.read(SLICE):
+                    write_all(target, part)
+            sync(target)
+            os.fchmod(target, 0o444)
+        finally:
+            os.close(target)
+        self.cache.make(os.path.dirname(place))
+        os.rename(path, place)
+        sync_folder(os.path.dirname(place))
 
     def parts(self, md5: str) -> Iterator[bytes]:
         """Read it."""
@@ -87,7 +95,8 @@ class Folder:
                 yield part
 
     def close(self) -> None:
-        """Do nothing."""
+        """Remove what was left half."""
+        self._stack.close()
 
 
 @frozen(eq=False)

@@ -26,6 +26,8 @@ from .errors import DataMissing, UnsafePath
 
 BATCH: Final = 1_000
 """How many objects are synced together."""
+SMALL: Final = 2**15
+"""Files of fewer bytes are hashed in less time than another thread takes to wake up."""
 TRIES: Final = 3
 """How often a file is read that changes meanwhile."""
 SKIPPED: Final = (".git", ".hg", ".dvc")
@@ -126,15 +128,21 @@ class _Work:
                 found[each[len(path) + 1 :]] = md5
                 size += length
             self._publish()
-        hashed, name = hashlib.md5(usedforsecurity=False), self._name()
-        with open(name, "xb") as file:
-            breath = Breath()
-            for part in manifest(found):
-                breath()
-                hashed.update(part)
-                file.write(part)
+        hashed, length, breath = hashlib.md5(usedforsecurity=False), 0, Breath()
+        for part in manifest(found):
+            breath()
+            hashed.update(part)
+            length += len(part)
         md5 = f"{hashed.hexdigest()}.dir"
-        self._made.append((name, md5))
+        if not self.cache.has(md5, length):
+            name = self._name()
+            with open(name, "xb") as file:
+                for part in manifest(found):
+                    breath()
+                    file.write(part)
+            self._made.append((name, md5))
+        elif self.cache.is_young(md5):
+            self._folders.add(os.path.dirname(self.cache.place(md5)))
         self.finish()
         return Kept(md5, size, len(found), executable=False)
 
@@ -151,9 +159,10 @@ class _Work:
         found, breath = [], Breath()
         with Beneath(self.top) as ground:
             for path in paths:
-                breath()
                 self._look_up()
                 found.append(self._one(ground, path))
+                if found[-1][1] < SMALL:  # hashing more lets the interpreter go for long enough
+                    breath()
                 with self._guard:
                     self.files += 1
                 self._say()
@@ -176,12 +185,13 @@ class _Work:
                 if md5 is None or not self.cache.has(md5, before.st_size):
                     began = time.time_ns()
                     md5 = self._read(descriptor, before)
-                    if md5 is None or _key(path, os.fstat(descriptor)) != key:
+                    if md5 is None or _times(os.fstat(descriptor)) != _times(before):
                         continue
                     if _is_settled(before, began):
                         self._remember(key, md5)
-                with self._guard:
-                    self._folders.add(os.path.dirname(self.cache.place(md5)))
+                if self.cache.is_young(md5):
+                    with self._guard:
+                        self._folders.add(os.path.dirname(self.cache.place(md5)))
                 return md5, before.st_size, bool(before.st_mode & 0o100)
             finally:
                 os.close(descriptor)
@@ -195,7 +205,7 @@ class _Work:
     def _read(self, descriptor: int, found: os.stat_result) -> str | None:
         """Return the MD5 of the open file, and see that the store has it; None when it is found to have changed."""
         if found.st_size < SLICE:
-            content = os.read(descriptor, SLICE)
+            content = os.read(descriptor, found.st_size + 1)
             if len(content) != found.st_size:
                 return None
             self._count(len(content))
@@ -360,8 +370,11 @@ def _unfit(path: str, kind: str) -> UnsafePath:
 
 
 def _key(path: str, found: os.stat_result) -> bytes:
-    told = (path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
-    return hashlib.blake2b(repr(told).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(repr((path, *_times(found))).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _times(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
 
 
 def _is_settled(found: os.stat_result, began: int) -> bool:

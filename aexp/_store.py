@@ -236,6 +236,8 @@ class Store:
             edits[path] = None if data is None else (mode, write(Kind.BLOB, data))
         around = partial(self._text, intent.tree, found.files)
         for path, kept in artifact_files(*artifacts_of(intent), around).items():
+            if kept is None:  # the artifact itself: Git holds nothing in its place, whatever was taken from a checkout
+                edits = {each: edit for each, edit in edits.items() if not each.startswith(f"{path}/")}
             edits[path] = None if kept is None else (FILE, write(Kind.BLOB, kept))
         if intent.skeleton and not self.library.knows_dvc(intent.tree):
             for path, text in SKELETON:

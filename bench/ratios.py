@@ -19,6 +19,7 @@ from pathlib import Path
 import beside_dvc
 import checkouts
 import command
+import hashing
 import importing
 import points
 import reading
@@ -36,6 +37,7 @@ GROUPS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "ticker": ticker.measure,
     "saves": saves.measure,
     "points": points.measure,
+    "hashing": hashing.measure,
     "reading": reading.measure,
     "beside_dvc": beside_dvc.measure,
     "checkouts": checkouts.measure,

@@ -417,19 +417,44 @@ def test_what_killed_processes_left_is_swept(repo_path: Path, tmp_path: Path, ke
         assert not left.exists()
 
 
-async def test_an_artifact_of_a_program_that_joined(data: Path) -> None:
-    """What a program logs that the experiment runs is the experiment's own."""
+@pytest.mark.parametrize("isolated", [False, True])
+async def test_an_artifact_of_a_program_that_joined(isolated: bool, data: Path, spare: Path) -> None:
+    """What a program logs that the experiment runs is the experiment's own, also from its private checkout."""
     program = (
-        "import asyncio, aexp\n"
+        "import asyncio, aexp, pathlib\n"
+        "pathlib.Path('model.pt').write_text('of the program')\n"
         "async def main():\n"
         "    async with aexp.init() as experiment:\n"
         "        await experiment.log_artifact('model.pt', type='model')\n"
         "asyncio.run(main())\n"
     )
     async with aexp.Repository(data) as repository, repository.experiment("it") as experiment:
-        await experiment.run([sys.executable, "-c", program], isolated=False, cwd=data)
+        await experiment.run([sys.executable, "-c", program], isolated=isolated, cwd=None if isolated else data)
     assert experiment.record is not None
     assert [(each.path, each.type) for each in experiment.record.artifacts] == [("model.pt", "model")]
+    assert list(objects(spare).values()) == [b"of the program"]
+    assert ((data / "model.pt").read_bytes() == b"of the program") is not isolated
+
+
+async def test_an_artifact_of_a_private_checkout(data: Path, git: Git) -> None:
+    """By its absolute path, what was made in `workspace()` is kept under its path in the repository."""
+    async with (
+        aexp.Repository(data) as repository,
+        repository.experiment("it") as experiment,
+        experiment.workspace() as place,
+    ):
+        (place / "out").mkdir()
+        (place / "out" / "best.pt").write_text("made there")
+        (place / "more").mkdir()
+        (place / "more" / "a").write_text("1")
+        kept = await experiment.log_artifact(place / "out" / "best.pt")
+        await experiment.log_artifact(place / "more")
+    assert (kept.path, kept.hash) == ("out/best.pt", md5(b"made there"))
+    assert content_of(data, git, "it", "out/.gitignore") == "/best.pt"
+    files = git("ls-tree", "-r", "--name-only", experiment.ref, cwd=data).splitlines()
+    assert {"more.dvc", "out/best.pt.dvc"} <= set(files)
+    assert not {"more/a", "out/best.pt"} & set(files)
+    assert not (data / "out").exists()
 
 
 async def test_hostile_artifacts_in_a_commit(data: Path, git: Git) -> None:

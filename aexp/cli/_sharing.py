@@ -101,4 +101,6 @@ def _write(done: Sequence[aexp.Transfer], remote: str, *, json: bool) -> None:
         _output.say(f"no experiments to exchange with {visible(remote)}; --all means those of every commit")
     left = sum(each.data == "not transferred" for each in done)
     if left:
-        _output.say(f"{count(left, 'experiment')} reference data of DVC, which `dvc exp push` and `dvc exp pull` move")
+        _output.say(
+            f"{count(left, 'experiment')} reference data that was left behind: DVC's configuration names no remote for data"
+        )
