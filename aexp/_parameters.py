@@ -1,13 +1,16 @@
 """Parameter files of an experiment's tree: read from Git, changed by overrides, and handed back as text."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ._dvc import FOLDER as FOLDER_OF_DVC
 from ._formats.edits import edited, merged
 from ._formats.gitobjects import FOLDER, SYMLINK, parse_tree
-from ._formats.overrides import Override
+from ._formats.overrides import DEFAULT_FILE, Override
 from ._formats.params import SIZE, decoded
 from ._git import Handle, read_object
+from ._hydra import Composition, composed, composition
 from .errors import InvalidParams, UnsafePath
 
 
@@ -16,13 +19,29 @@ def with_overrides(
 ) -> dict[str, str]:
     """Return the new text of each file that *overrides* name, by path.
 
-    *known* holds the texts that the experiment has already; other files are those of *tree*. Raises `InvalidParams`
+    Where the DVC configuration says so, Hydra composes params.yaml. *known* holds the texts that the experiment has already; other files are those of *tree*. Raises `InvalidParams`
     for a file that is not there or a change that is not possible, `UnsafePath` for a symbolic link.
     """
     by_file: dict[str, list[Override]] = {}
     for each in overrides:
         by_file.setdefault(each.file, []).append(each)
-    return {file: edited(_text(handle, tree, file, known), file, given) for file, given in by_file.items()}
+    texts = {}
+    for file, given in by_file.items():
+        how = _composition(handle, file)
+        if how is not None:
+            texts[file] = composed(handle, tree, how, given, file)
+        else:
+            texts[file] = edited(_text(handle, tree, file, known), file, given)
+    return texts
+
+
+def _composition(handle: Handle, file: str) -> Composition | None:
+    """Return how Hydra composes *file*, which is params.yaml beside a `.dvc` whose configuration says so; None otherwise."""
+    folder, _, name = file.rpartition("/")
+    root = os.path.join(handle.worktree or "", folder)
+    if handle.worktree is None or name != DEFAULT_FILE or not os.path.isdir(os.path.join(root, FOLDER_OF_DVC)):
+        return None
+    return composition(root, handle.worktree, os.environ)
 
 
 def with_values(handle: Handle, tree: str, file: str, values: Mapping[str, Any], known: Mapping[str, str]) -> str:

@@ -19,6 +19,8 @@ DEFAULT_FILE: Final = "params.yaml"
 Action = Literal["set", "append", "upsert", "delete"]
 _ACTIONS: Final[Mapping[str, Action]] = {"": "set", "+": "append", "++": "upsert", "~": "delete"}
 
+_GROUP: Final = r"[A-Za-z_][A-Za-z0-9_-]*(?:/[A-Za-z_][A-Za-z0-9_-]*)*(?:@[A-Za-z0-9_$.-]*)?"
+"""A configuration group of Hydra, with the package that it is put into."""
 _KEY: Final = (
     r"(?:[A-Za-z_$][A-Za-z0-9_$-]*|0|[1-9](?:_?[0-9])*)(?:\.(?:[A-Za-z_$][A-Za-z0-9_$-]*|0|[1-9](?:_?[0-9])*))*"
 )
@@ -59,14 +61,15 @@ def parse_override(text: str) -> Override:
     """Return the override that *text* writes: `[FILE:][+|++|~]KEY.KEY=VALUE`; raise `InvalidParams`."""
     name, _, _ = text.partition("=")
     file, body = text.split(":", 1) if ":" in name else (DEFAULT_FILE, text)
-    match = re.fullmatch(rf"(\+\+|\+|~|)({_KEY})(?:=(.*))?", body, re.DOTALL)
+    match = re.fullmatch(rf"(\+\+|\+|~|)({_KEY}|{_GROUP})(?:=(.*))?", body, re.DOTALL)
     if match is None or not file:
         raise _refused(text, file, "write [FILE:]KEY=VALUE, +KEY=VALUE, ++KEY=VALUE or ~KEY, with dots between keys")
     action, given = _ACTIONS[match[1]], match[3]
     if given is None and action != "delete":
         raise _refused(text, file, "it has no value; write KEY=VALUE, and KEY= for an empty text")
     value = "" if given is None else _Reader(text, file, given.lstrip(" \t")).whole()
-    return Override(file, action, tuple(match[2].split(".")), value, given is not None, text)
+    path = (match[2],) if "/" in match[2] or "@" in match[2] else tuple(match[2].split("."))
+    return Override(file, action, path, value, given is not None, text)
 
 
 def _refused(text: str, file: str, reason: str) -> InvalidParams:
@@ -246,6 +249,10 @@ def _copied(value: Any, known: dict[int, Any]) -> Any:
 
 def _apply(root: dict[str, Any], override: Override) -> None:
     *above, last = override.path
+    if "/" in last or "@" in last:
+        raise _impossible(
+            override, "it chooses a configuration group, and Hydra is not enabled in the DVC configuration"
+        )
     adding = override.action in ("append", "upsert")
     node: Any = root
     for key in above:
