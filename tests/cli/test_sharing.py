@@ -96,9 +96,8 @@ async def test_a_transfer_shows_how_far_it_is(terminal: Run, repo_path: Path, th
 async def test_data_travels_where_it_can(command: Run, repo_path: Path, there: Path, git: Git) -> None:
     """Data goes to the remote that DVC's configuration names; without one it stays, which is said unless it was wished."""
     (repo_path / "model.bin").write_bytes(b"weights")
-    async with aexp.Repository(repo_path) as repository:
-        async with repository.experiment("heavy") as experiment:
-            await experiment.log_artifact("model.bin")
+    async with aexp.Repository(repo_path) as repository, repository.experiment("heavy") as experiment:
+        await experiment.log_artifact("model.bin")
     silent, told = command("push", "origin", "heavy", "--no-data"), command("push", "origin", "heavy", "--json")
 
     assert (silent.code, silent.err) == (0, "")
