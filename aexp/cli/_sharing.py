@@ -13,6 +13,7 @@ from ._progress import Bar
 from ._words import count, visible
 
 Remote = Annotated[str, Parameter(help="The name of a Git remote, a URL, or a folder.")]
+NoData = Annotated[bool, flag("Leave artifacts and other data of DVC where it is.", "--no-data", "--no-cache")]
 Force = Annotated[bool, flag("Replace what stands there under the same name.", "--force", "-f")]
 
 
@@ -23,6 +24,7 @@ async def push(
     all: All = False,
     rev: Rev = None,
     force: Force = False,
+    no_data: NoData = False,
     json: Json = False,
     place: Place,
 ) -> None:
@@ -37,8 +39,10 @@ async def push(
             _write([], remote, json=json)
             return
         with Bar() as bar:
-            done, error = await _settled(repository.push(*chosen, remote=remote, force=force, progress=_told_to(bar)))
-        _write(done, remote, json=json)
+            done, error = await _settled(
+                repository.push(*chosen, remote=remote, force=force, data=not no_data, progress=_told_to(bar))
+            )
+        _write(done, remote, json=json, data=not no_data)
         if error is not None:
             raise error
 
@@ -50,6 +54,7 @@ async def pull(
     all: All = False,
     rev: Rev = None,
     force: Force = False,
+    no_data: NoData = False,
     json: Json = False,
     place: Place,
 ) -> None:
@@ -60,8 +65,10 @@ async def pull(
             _write([], remote, json=json)
             return
         with Bar() as bar:
-            done, error = await _settled(repository.pull(*chosen, remote=remote, force=force, progress=_told_to(bar)))
-        _write(done, remote, json=json)
+            done, error = await _settled(
+                repository.pull(*chosen, remote=remote, force=force, data=not no_data, progress=_told_to(bar))
+            )
+        _write(done, remote, json=json, data=not no_data)
         if error is not None:
             raise error
 
@@ -90,7 +97,7 @@ async def _settled(
         return error.transfers, error
 
 
-def _write(done: Sequence[aexp.Transfer], remote: str, *, json: bool) -> None:
+def _write(done: Sequence[aexp.Transfer], remote: str, *, json: bool, data: bool = True) -> None:
     if json:
         _output.write_json([_shapes.transfer(each) for each in done])
         return
@@ -100,7 +107,6 @@ def _write(done: Sequence[aexp.Transfer], remote: str, *, json: bool) -> None:
     if not done:
         _output.say(f"no experiments to exchange with {visible(remote)}; --all means those of every commit")
     left = sum(each.data == "not transferred" for each in done)
-    if left:
-        _output.say(
-            f"{count(left, 'experiment')} reference data that was left behind: DVC's configuration names no remote for data"
-        )
+    if left and data:
+        noun = count(left, "experiment")
+        _output.say(f"data of {noun} stayed: DVC names no remote for it; `dvc remote add --default NAME URL` does")

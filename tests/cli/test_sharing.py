@@ -91,3 +91,15 @@ async def test_a_transfer_shows_how_far_it_is(terminal: Run, repo_path: Path, th
     assert done.code == 0
     assert re.search(r"objects.*\d of \d.*", done.out)
     assert outcomes(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", done.out)) == {"one": "new       ", "two": "new       "}
+
+
+async def test_data_travels_where_it_can(command: Run, repo_path: Path, there: Path, git: Git) -> None:
+    """Data goes to the remote that DVC's configuration names; without one it stays, which is said unless it was wished."""
+    (repo_path / "model.bin").write_bytes(b"weights")
+    async with aexp.Repository(repo_path) as repository, repository.experiment("heavy") as experiment:
+        await experiment.log_artifact("model.bin")
+    silent, told = command("push", "origin", "heavy", "--no-data"), command("push", "origin", "heavy", "--json")
+
+    assert (silent.code, silent.err) == (0, "")
+    assert json.loads(told.out)[0]["data"] == "not transferred"
+    assert "`dvc remote add --default NAME URL`" in command("push", "origin", "heavy").err
