@@ -2,7 +2,7 @@
 
 import nox
 
-nox.options.sessions = ["house", "types", "examples", "tests", "compat", "remotes", "long"]
+nox.options.sessions = ["house", "types", "examples", "tests", "compat", "remotes"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
@@ -66,7 +66,7 @@ def remotes(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or (*TWO, "tests/remotes")))
 
 
-@nox.session
+@nox.session(default=False)
 def long(session: nox.Session) -> None:
     """What takes long: a kill at every single step, thousands of random trees, ten gigabytes."""
     session.install("-e", ".[tests]")

@@ -60,7 +60,7 @@ class Desk:
     """The top of the work tree; of a bare repository, the repository."""
     runs: "dict[asyncio.Task[Ended], tuple[int, Program]]" = field(factory=dict)
     """The programs at work, each with the number of its experiment."""
-    making: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(MAKING))
+    making: "anyio.Semaphore" = field(factory=lambda: anyio.Semaphore(MAKING))
     """How many checkouts may be made or taken from at a time."""
     _numbers: int = 0
 

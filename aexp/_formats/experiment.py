@@ -148,7 +148,7 @@ def _experiment(account: Account, status: Status) -> dict[str, Any]:
         "checkpoints": account.checkpoints,
         **account.origin,
         "code": code_to_json(account.code),
-        "artifacts": [artifact_to_json(artifact) for artifact in account.artifacts],
+        **({"artifacts": list(map(artifact_to_json, account.artifacts))} if account.artifacts else {}),
         "params": to_json(account.params),
     }
 
