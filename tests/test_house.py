@@ -29,6 +29,7 @@ EXTRAS = {
 }  # imported when used: nobody needs them to log a metric
 RARE = {
     "ctypes",
+    "csv",
     "html",
     "ruamel",
     "sqlite3",

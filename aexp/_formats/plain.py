@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AnySet
 from contextlib import contextmanager
 from datetime import date, time
-from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import InvalidParams
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 DEPTH = 100
 """How deep mappings and lists may be nested."""
@@ -152,7 +154,8 @@ def _simpler(value: object) -> Any:
         return float.__float__(value)
     if isinstance(value, PurePath):
         return str(value)
-    if isinstance(value, Decimal):
+    decimal = sys.modules.get("decimal")  # who has a Decimal has imported it
+    if decimal is not None and isinstance(value, decimal.Decimal):
         return _number(value)
     if isinstance(value, date | time):
         return value.isoformat()
@@ -170,7 +173,7 @@ def _simpler(value: object) -> Any:
     return _array(value) if hasattr(kind, "dtype") else value
 
 
-def _number(value: Decimal) -> float | str:
+def _number(value: "Decimal") -> float | str:
     """The float that equals the decimal, where there is one; otherwise its digits, of which none may be lost."""
     if value.is_snan():
         return str(value)

@@ -1,6 +1,5 @@
 """Points of metrics: their values, the columns they travel in, the TSV and the summary they are saved as."""
 
-import csv
 import io
 import operator
 from array import array
@@ -178,6 +177,8 @@ def tsv(name: str, points: Points) -> Iterator[bytes]:
 
     Timestamps are in milliseconds, as DVCLive writes them, and stand only where one was given.
     """
+    import csv
+
     points = points.ordered()
     header = ["timestamp", "step", name] if points.stamps else ["step", name]
     line = io.StringIO()
@@ -196,6 +197,8 @@ def tsv(name: str, points: Points) -> Iterator[bytes]:
 
 def parse_tsv(content: bytes) -> tuple[str, Series]:
     """Return (name of the value column, series) of a TSV that aexp or DVCLive wrote; raise `ValueError` otherwise."""
+    import csv
+
     try:
         return _table(csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=""), delimiter="\t"))
     except (csv.Error, OverflowError) as error:  # a field of more than 128 KiB; a step of more than 64 bits
