@@ -6,7 +6,7 @@ import signal
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import evolve
 
@@ -203,17 +203,9 @@ class Running(Workplace, Deposit):
         if not paths:
             return
         account, desk = self._here()
-        journal, stream = self._journal, self._stream
-
-        def put(*said: Any) -> None:
-            journal.record(Kind.FILE, [account.number, *said], stream)
-
-        def settle() -> None:
-            for written in journal.record_now(Kind.SEGMENT, None):
-                written.result()
-
+        put, settle = self._file_writer()
         taken = await desk.worker.run(_taken, paths, desk.settings.capture_limit, put, settle)
-        stream.files |= set(taken.files)
+        self._stream.files |= set(taken.files)
         self._journal.record(Kind.OUTS, [account.number, outs, taken.skipped])
         self._account = without(self._here()[0], taken.skipped, outs=outs)
 

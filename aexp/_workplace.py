@@ -106,11 +106,9 @@ class Workplace(Description):
             except (AexpError, OSError) as error:  # the experiment is saved with all the rest
                 warnings.warn(f"nothing is taken from {lent.checkout.path}: {error}", RuntimeWarning, 2)
 
-    async def _reap(self, lent: Lent) -> None:
-        """Take what has changed in a checkout that we have; nothing once the experiment has ended."""
-        if self._state not in (State.ACTIVE, State.COMPLETED) or lent not in self._lent:
-            return
-        account, desk = self._here()
+    def _file_writer(self) -> tuple[Callable[..., None], Callable[[], None]]:
+        """Return what puts a file into the journal, and what waits until all that was put is there; for any thread."""
+        account, _ = self._here()
         journal, stream = self._journal, self._stream
 
         def put(*said: Any) -> None:
@@ -120,11 +118,19 @@ class Workplace(Description):
             for written in journal.record_now(Kind.SEGMENT, None):
                 written.result()
 
+        return put, settle
+
+    async def _reap(self, lent: Lent) -> None:
+        """Take what has changed in a checkout that we have; nothing once the experiment has ended."""
+        if self._state not in (State.ACTIVE, State.COMPLETED) or lent not in self._lent:
+            return
+        account, desk = self._here()
+        put, settle = self._file_writer()
         async with desk.making:
             taken = await aside(_reaped, lent, desk.settings, account.outs, put, settle)
         for path in taken.files:
             self._edited.pop(path, None)  # what was known of it is so no longer
-        stream.files |= set(taken.files)
+        self._stream.files |= set(taken.files)
         outs, skipped = tuple(taken.outs), self._untold(taken.skipped)
         if skipped or outs != account.outs:
             self._journal.record(Kind.OUTS, [account.number, outs, skipped])
