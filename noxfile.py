@@ -2,7 +2,7 @@
 
 import nox
 
-nox.options.sessions = ["house", "types", "examples", "tests", "compat", "remotes"]
+nox.options.sessions = ["house", "types", "examples", "tests", "compat", "remotes", "faults"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
@@ -10,7 +10,12 @@ nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 TWO = ("-n", "2", "--dist", "worksteal")
-ELSEWHERE = ("--ignore=tests/test_examples.py", "--ignore=tests/test_readme.py", "--ignore=tests/remotes")
+ELSEWHERE = (
+    "--ignore=tests/test_examples.py",
+    "--ignore=tests/test_readme.py",
+    "--ignore=tests/remotes",
+    "--ignore=tests/faults",
+)
 """What sessions of their own run."""
 
 
@@ -66,11 +71,18 @@ def remotes(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or (*TWO, "tests/remotes")))
 
 
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Killed programs, full disks, broken disks, cancellation and races, wherever they can come."""
+    session.install("-e", ".[tests,compat]")
+    session.run("pytest", *(session.posargs or (*TWO, "-m", "not slow", "tests/faults")))
+
+
 @nox.session(default=False)
 def long(session: nox.Session) -> None:
     """What takes long: a kill at every single step, thousands of random trees, ten gigabytes."""
     session.install("-e", ".[tests]")
-    session.run("pytest", *(session.posargs or (*TWO, "-m", "slow and not compat", *ELSEWHERE)))
+    session.run("pytest", *(session.posargs or (*TWO, "-m", "slow and not compat", *ELSEWHERE[:-1])))
 
 
 @nox.session(python=PYTHONS, default=False)

@@ -79,7 +79,7 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not sys.platform.startswith("linux"):
         pytest.skip("the killer is preloaded with LD_PRELOAD, which only Linux has")
     if shutil.which("gcc") is None:
-        pytest.skip("NO KILL SWEEP: install gcc to compile tests/killer.c")
+        pytest.skip("NO KILL SWEEP: install gcc to compile tests/faults/killer.c")
     target = tmp_path_factory.mktemp("killer") / "killer.so"
     flags = ("-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC")
     subprocess.run(["gcc", *flags, "-o", target, HERE / "killer.c", "-ldl"], check=True)
