@@ -92,8 +92,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
     async def aclose(self) -> None:
         """Finish the saves under way, write and sync the journal, and let everything go; closing again is a no-op.
 
-        Experiments that are still open stay in the journal, where `interrupted()` lists them. Raises what the disk
-        says. Cancelled, it finishes first.
+        Experiments that are still open stay in the journal, where `interrupted()` lists them. A disk that refuses is
+        asked again for `Settings.close_timeout` seconds; then raises `PointsLost`. Cancelled, it finishes first.
         """
         if self._reader is not None:
             await settled(asyncio.ensure_future(self._close()))
