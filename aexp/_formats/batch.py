@@ -75,7 +75,9 @@ def rewritten(body: bytes, stream: Stream | None) -> Entry:
 def waiting(queue: Sequence[Any], pending: Sequence[Entry]) -> int:
     """Return how many points and other records are in *queue* and *pending*, but for counters and calls of `flush`."""
     queued = zip(queue[::WIDTH], queue[1::WIDTH], queue[2::WIDTH], strict=False)
-    count = sum(column is not None or (kind != Kind.STEP and payload is not None) for column, kind, payload in queued)
+    count: int = sum(
+        column is not None or (kind != Kind.STEP and payload is not None) for column, kind, payload in queued
+    )
     for _, kind, payload in (orjson.loads(entry.body) for entry in pending if entry.body):
         if kind == Kind.POINTS:
             count += sum(len(columns[0]) for columns in payload[1].values())
