@@ -25,7 +25,7 @@ import aexp
 Say = Callable[..., None]
 PATIENT = aexp.Settings(close_timeout=1.0)
 CHANGES, OPENS, READS, GROWS = 1, 2, 4, 8
-KINDS = {errno.EIO: CHANGES | READS, errno.ENOSPC: GROWS, errno.EMFILE: OPENS}
+KINDS = {errno.EIO: CHANGES | READS, errno.ENOSPC: GROWS, errno.EMFILE: OPENS, errno.EROFS: CHANGES}
 """The kinds of operations that can fail so, as `killer.c` calls them."""
 ELSEWHERE = ("disk", "file system")
 """What `diagnose()` says of the machine, and not of the repository."""
