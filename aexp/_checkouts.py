@@ -25,6 +25,8 @@ IDLE: Final = "idle"
 """The file that says that a checkout is clean and nobody's, and of which tree; what nobody holds without it is spoiled."""
 KEPT_IDLE: Final = 86400.0
 """Seconds for which a checkout waits to be lent again."""
+_KEPT: Final = ("git", "tree", LOCK)
+"""What stays in the folder of a checkout that waits."""
 VARIABLE: Final = "AEXP_WORKSPACE"
 """The environment variable that tells the programs in a checkout, and us, where they work."""
 
@@ -154,7 +156,9 @@ def give_back(checkout: Checkout, most: int) -> None:
             waiting = sum(_told(each) is not None for each in _folders(os.path.dirname(folder)))
             if waiting < most and at_work(checkout.path, f"{VARIABLE}={checkout.path}") is False:
                 wipe(os.path.join(checkout.path, ".git"))
-                wipe(checkout.site)
+                for name in os.listdir(folder):
+                    if name not in _KEPT:
+                        wipe(os.path.join(folder, name))
                 for _ in open_up(checkout.path):
                     pass
                 _clean(checkout.handle, checkout.tree)
