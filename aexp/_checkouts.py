@@ -155,12 +155,12 @@ def give_back(checkout: Checkout, most: int) -> None:
             checkout.check()
             waiting = sum(_told(each) is not None for each in _folders(os.path.dirname(folder)))
             if waiting < most and at_work(checkout.path, f"{VARIABLE}={checkout.path}") is False:
+                for _ in open_up(checkout.path):
+                    pass
                 wipe(os.path.join(checkout.path, ".git"))
                 for name in os.listdir(folder):
                     if name not in _KEPT:
                         wipe(os.path.join(folder, name))
-                for _ in open_up(checkout.path):
-                    pass
                 _clean(checkout.handle, checkout.tree)
                 _write(os.path.join(folder, IDLE), checkout.tree.encode())
                 return

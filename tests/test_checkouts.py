@@ -533,13 +533,46 @@ async def test_what_is_no_file(repository: aexp.Repository, repo_path: Path, tmp
         assert set(left_out(experiment.record)) >= {".gitignore", "data/.gitattributes", "train.py", "s"}
 
 
-async def test_modes_that_lock_us_out(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
-    """Folders and files of mode 000 are read, taken and removed all the same."""
-    for name in ("one", "two"):
-        async with repository.experiment(name) as experiment:
-            await experiment.run("mkdir -p a/b; echo x > a/b/c; chmod 000 a/b/c a/b a data train.py; chmod 500 .")
+POWERLESS = """
+import ctypes, os, sys
+if os.geteuid() == 0 and sys.platform == "linux":  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: to root every mode is as good
+    for capability in (1, 2):
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP: gone from the next program on
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+LOCKING = """
+import asyncio, os, pathlib, sys, aexp
+async def main(path, command):
+    (path / "locked").touch(mode=0o000)
+    try:
+        (path / "locked").read_bytes()
+        sys.exit("modes do not keep us out")
+    except PermissionError:
+        (path / "locked").unlink()
+    async with aexp.Repository(path) as repository:
+        for name in ("one", "two"):
+            async with repository.experiment(name) as experiment:
+                await experiment.run(command)
+asyncio.run(main(pathlib.Path(sys.argv[1]), sys.argv[2]))
+"""
 
-        assert changed(experiment.record, repo_path, git) == {"a/b/c": "A"}
+
+@pytest.mark.parametrize("top", ["500", "000"])
+async def test_modes_that_lock_us_out(repository: aexp.Repository, repo_path: Path, git: Git, top: str) -> None:
+    """Folders and files of mode 000 are read, taken and removed all the same, by a process that no privilege helps."""
+    command = (
+        "mkdir -p a/b sealed; echo x > a/b/c; echo y > sealed/new; ln a/b/c twice; mkfifo .gitignore sealed/.gitattributes"
+        "; chmod 000 a/b/c a/b a data train.py sealed/new sealed .git; chmod " + top + " ."
+    )
+    done = await anyio.run_process(
+        [sys.executable, "-c", POWERLESS, sys.executable, "-c", LOCKING, str(repo_path), command], check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    for name in ("one", "two"):
+        record = await repository.get(name)
+        assert changed(record, repo_path, git) == {"sealed/new": "A"}
+        assert left_out(record).keys() == {"a/b/c", "twice", ".gitignore", "sealed/.gitattributes"}
     assert len(places(repo_path)) == 1
 
 
