@@ -93,9 +93,10 @@ class Checkout:
         }
 
     def check(self) -> None:
-        """Raise `CheckoutLost` when its folder is no longer the one that was lent."""
+        """Raise `CheckoutLost` when its folder is no longer the one that was lent, or what we look at it with is gone."""
         with suppress(OSError):
-            if os.path.samestat(os.lstat(self.path), os.fstat(self.top)):
+            here = os.path.samestat(os.lstat(self.path), os.fstat(self.top))
+            if here and os.path.isdir(os.path.join(self.folder, "git")):
                 return
         raise CheckoutLost(self.path)
 
