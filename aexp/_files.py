@@ -28,7 +28,7 @@ REFUSALS: Final = (DiskFailed, DiskFull, ReadOnlyRepository, TooManyOpenFiles)
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
-_BROKEN = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADMSG, errno.ESTALE, errno.ETIMEDOUT, errno.EROFS}
+_BROKEN = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADMSG, errno.ESTALE, errno.ETIMEDOUT}
 _SPOKEN = {os.strerror(number): number for number in (*_NO_SPACE, *_READ_ONLY, *_NO_DESCRIPTOR, errno.EIO)}
 """What libgit2 and `git` end a message with, in place of a number."""
 
@@ -67,9 +67,9 @@ def translating(path: str | None = None) -> Iterator[None]:
 
 
 def told_of_disk(error: OSError) -> OSError | AexpError:
-    """Return the error of ours for a disk that is full or broken, or no descriptor left; any other as it is."""
+    """Return the error of ours for a disk that is full, broken or read-only, or no descriptor left; any other as it is."""
     ours = error if isinstance(error, AexpError) else translated(error)
-    return error if isinstance(ours, ReadOnlyRepository) else ours
+    return error if isinstance(ours, ReadOnlyRepository) and error.errno != errno.EROFS else ours
 
 
 def of_journal(error: OSError, path: str) -> AexpError:

@@ -185,6 +185,45 @@ async def crash_joined(path: str, say: Say) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def checkout(path: str, say: Say) -> None:
+    """Let programs work in private checkouts: one that is made, the same again, and one that a program runs in alone."""
+    async with aexp.Repository(path) as repository:
+        one = await repository.experiment("one", overrides=["train.lr=0.5"], outs=["out"]).init()
+        await one.log_file("notes.txt", "as it was\n")
+        await log(one, 0, 4, say)
+        async with one.workspace() as place:
+            (place / "made.txt").write_text("made\n")
+            (place / "README.md").unlink()
+            await one.run("mkdir out; echo 1 > out/a; mkfifo pipe; ln -s / root; git add made.txt")
+        await one.flush()
+        say("taken", "made.txt", "out/a")
+        await one.run("cat made.txt notes.txt params.yaml > both.txt")
+        await log(one, 4, 8, say)
+        record = await one.save()
+        say("taken", "both.txt")
+        say("S", record.name, record.rev)
+        async with repository.experiment("two") as two:
+            await two.run("cat train.py > copy.py")
+            await two.log_metric("loss", 0.0, 0)
+        assert two.record is not None
+        say("S", "two", two.record.rev)
+
+
+async def visit(path: str, say: Say) -> None:
+    """Recover, tell the files of `one`, and what a program finds in a checkout now; then tell which checkouts are there."""
+    async with aexp.Repository(path) as repository:
+        await repository.recover()
+        for name in ("made.txt", "out/a", "both.txt"):
+            with suppress(aexp.ExperimentNotFound, FileNotFoundError):
+                say("kept", name, (await repository.read("one", name)).decode())
+        experiment = await repository.experiment("visit").init()
+        done = await experiment.run("git status --porcelain; git rev-parse HEAD; git diff HEAD; ls -A", check=False)
+        say("found", done.returncode, done.stdout.decode(), done.stderr.decode())
+        await experiment.discard()
+        swept = await repository.maintain()
+        say("swept", swept.failures)
+
+
 async def apply(path: str, say: Say) -> None:
     """Bring the experiment `one` into the work tree, whatever is there."""
     async with aexp.Repository(path) as repository:
@@ -335,6 +374,8 @@ STORIES: dict[str, Callable[[str, Say], Coroutine[Any, Any, None]]] = {
         crash,
         join,
         crash_joined,
+        checkout,
+        visit,
         apply,
         undo,
         again,

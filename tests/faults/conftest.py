@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.kit import HERE, Git, Oracle
+pytest.register_assert_rewrite("tests.faults.kit")
+
+from tests.faults.kit import HERE, Git, Oracle  # noqa: E402  # rewritten, so that its assertions say what they saw
 
 
 @pytest.fixture(scope="session")
