@@ -31,6 +31,7 @@ from ._pipelines import Pipelines
 from ._reading import Reading
 from ._running import stop
 from ._saver import Saver
+from ._secrets import Censor
 from ._sessions import session_joins
 from ._store import Start, Started, Store, open_store
 from ._upkeep import Upkeep
@@ -175,17 +176,19 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         tree stays as it is. `init()` raises `InvalidParams` for a file or key that is not there.
         Raises `InvalidName`, `InvalidParams` and `UnsafePath`; nothing is written.
         """
+        censor = Censor(self._settings.allow_secrets, os.environ)
         options = Options(
             name=None if name is None else check_experiment_name(name),
-            params={} if params is None else plain(params),
+            params={} if params is None else censor.clean(plain(params), "params"),
             baseline=baseline,
             code=_one_of("code", code, ("tracked", "all", "none")),
-            tags=tuple(dict.fromkeys(check_tag(tag) for tag in tags)),
-            message="" if message is None else check_message(message),
+            tags=censor.clean(tuple(dict.fromkeys(check_tag(tag) for tag in tags)), "tags"),
+            message="" if message is None else censor.clean(check_message(message), "message"),
             on_error=_one_of("on_error", on_error, ("save", "keep", "discard")),
             force=force,
-            overrides=parsed(overrides, self._settings.folder),
+            overrides=parsed(overrides, self._settings.folder, censor),
             outs=tuple(dict.fromkeys(check_file_path(path, folder=self._settings.folder) for path in outs)),
+            censor=censor,
         )
         return Experiment(self._ready, options)
 
@@ -222,7 +225,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
             if found.session.id != desk.session:
                 await desk.worker.run(_release, found)
             raise
-        experiment = Experiment(self._ready, options_of(account))
+        experiment = Experiment(self._ready, options_of(account, Censor(self._settings.allow_secrets, os.environ)))
         experiment._take_up(desk, evolve(account, complete=True), stream, text, last)
         return experiment
 

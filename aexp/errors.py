@@ -41,14 +41,17 @@ its message names the cause and the remedy.
 import errno
 import shlex
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any
 
-RemoteFault = Literal["unknown", "unsafe", "authentication", "unreachable", "timeout", "refused", "hostile", "failed"]
-"""What is wrong with a remote; see `RemoteError`."""
+from ._remedies import REMEDIES, RemoteFault
+from ._secrets import redacted
 
 
 class AexpError(Exception):
-    """The root of the tree: catch it to catch everything that aexp itself raises."""
+    """The root of the tree: catch it to catch everything that aexp itself raises. Its text shows no secrets."""
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class RepositoryNotFound(AexpError, FileNotFoundError):
@@ -350,19 +353,6 @@ class UnsafePath(AexpError, ValueError):
         super().__init__(f"{path!r} is not a safe path: {reason}")
 
 
-_REMEDIES: dict[str, str] = {
-    "unknown": "`git remote -v` lists the remotes of this repository",
-    "unsafe": "pass the name of a remote, an https, ssh or git URL, or a folder",
-    "authentication": "aexp never prompts; `git ls-remote` there must work without asking: set up a credential helper or "
-    "an ssh key",
-    "unreachable": "what has arrived stands; call again when the remote can be reached",
-    "timeout": "what has arrived stands; call again, or raise connect_timeout or stall_timeout in Settings",
-    "refused": "ask who runs the remote; what it accepted stands",
-    "hostile": "nothing was taken from it; pull others by name, and tell who runs the remote",
-    "failed": "`git ls-remote` there shows whether Git itself can use it",
-}
-
-
 class RemoteError(AexpError, OSError):
     """The remote `remote`, of Git or for data, cannot be used, or refuses.
 
@@ -378,7 +368,7 @@ class RemoteError(AexpError, OSError):
         self.kind = kind
         self.detail = detail
         self.transfers: tuple[Any, ...] = tuple(transfers)
-        super().__init__(f"the remote {remote!r}: {detail}; {remedy or _REMEDIES[kind]}")
+        super().__init__(f"the remote {remote!r}: {detail}; {remedy or REMEDIES[kind]}")
 
 
 class Diverged(AexpError, RuntimeError):
