@@ -1,7 +1,7 @@
 """What looks like a secret, and text without it: by the name it has, by its shape, and as a value of the environment.
 
 A commit that was pushed cannot be taken back, so nothing that looks like a secret comes into one, nor into a journal or
-an error (decision 0037). Patterns are texts: `re` compiles those that are needed when they are first needed.
+an error (decision 0037). Patterns are texts: `re` compiles those that are needed when they are first needed. Each reads hostile text in linear time.
 """
 
 import re
@@ -36,15 +36,15 @@ _TOKENS: Final = (
     r"|\bxox[abeoprs]-[\w-]{10,}|\bsk-[\w-]{20,}|\b[sr]k_(?:live|test)_\w{16,}"  # Slack, OpenAI and others, Stripe
     r"|\bhf_[A-Za-z0-9]{20,}|\bAIza[\w-]{35}|\bya29\.[\w-]{20,}|\bGOCSPX-[\w-]{20,}"  # Hugging Face, Google
     r"|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{50,}|\bdop_v1_[0-9a-f]{40,}|\bSG\.[\w-]{16,}\.[\w-]{16,}"
-    r"|\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"  # a JWT
+    r"|\beyJ[\w-]{8,300}\.[\w-]{8,}(?:\.[\w-]*)?"  # a JWT
 )
 """Tokens that say themselves what they are."""
-_PEM: Final = r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----.*?(?:-----END [A-Z0-9 ]*-----|\Z)"
+_PEM: Final = r"(?s)-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY[A-Z ]{0,30}-----.*?(?:-----END [A-Z0-9 ]*-----|\Z)"
 _BEARER: Final = r"(?i)\b((?:Bearer|Basic)\s+)[\w.+/=~-]{12,}"
-_USER: Final = r"([A-Za-z][A-Za-z0-9+.-]*://)([^/\s'\"<>?#]+)@"
-_SIGNED: Final = r"(?i)([?&][\w.-]*(?:token|key|password|secret|sig|signature|credential)=)[^&\s'\"]+"
-_ASSIGNED: Final = r"(?P<name>[A-Za-z_][\w.-]*)(?P<sign>[\"']?\]?\s*(?:=>?|:(?!//))\s*)(?P<value>\"[^\"\n]*\"?|'[^'\n]*'?|[^\s,;&)}\]\"']+)"
-_OPTION: Final = r"(?P<name>--?[A-Za-z][\w-]*)(?P<sign>\s+)(?P<value>\"[^\"\n]*\"?|'[^'\n]*'?|[^\s\"'-][^\s\"']*)"
+_USER: Final = r"([A-Za-z0-9+.-]{1,20}://)([^/\s'\"<>?#]+)@"
+_SIGNED: Final = r"(?i)([?&][\w.-]{0,50}(?:token|key|password|secret|sig|signature|credential)=)[^&\s'\"]+"
+_ASSIGNED: Final = r"(?<![\w.-])(?P<name>[A-Za-z_][\w.-]{0,200})(?P<sign>[\"']?\]?\s{0,9}(?:=>?|:(?!//))\s{0,9})(?P<value>\"[^\"\n]*\"?|'[^'\n]*'?|[^\s,;&)}\]\"']+)"
+_OPTION: Final = r"(?<![\w-])(?P<name>--?[A-Za-z][\w-]{0,200})(?P<sign>\s{1,9})(?P<value>\"[^\"\n]*\"?|'[^'\n]*'?|[^\s\"'-][^\s\"']*)"
 _HINT: Final = r"(?i)pass|secret|credential|key|token|auth|pwd|cookie|pat\b|sas\b"
 _RANDOM: Final = r"(?<![A-Za-z0-9+])[A-Za-z0-9+]{24,}={0,2}"
 _CHANGES: Final = r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[a-z0-9])|(?<=[0-9])(?=[A-Za-z])"
