@@ -16,6 +16,10 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
+import aexp
+from aexp._git import open_handle
+from aexp._refs import change_refs
+
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 PROGRAM = """
@@ -231,3 +235,18 @@ def test_who_comes_second_to_the_lock_looks_again(
     assert lost == "NameTaken\n"
     assert len(won) == 41
     fsck(repo_path)
+
+
+def test_a_ref_that_moved_meanwhile_is_left_alone(repo_path: Path, git: Callable[..., str]) -> None:
+    """A ref is deleted, to be renamed or removed, only if it still holds what was read: else all of it is refused."""
+    first, tree = git("rev-parse", "HEAD", "HEAD^{tree}", cwd=repo_path).split()
+    moved = git("commit-tree", tree, "-p", first, "-m", "moved", cwd=repo_path)
+    git("update-ref", "refs/exps/ab/cd/one", moved, cwd=repo_path)
+    handle = open_handle(str(repo_path))
+
+    with pytest.raises(aexp.GitError, match="expected"):
+        change_refs(handle, {"refs/exps/ab/cd/two": first}, {"refs/exps/ab/cd/one": first})
+
+    assert git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps", cwd=repo_path) == (
+        f"{moved} refs/exps/ab/cd/one"
+    )
