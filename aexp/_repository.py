@@ -38,7 +38,7 @@ from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
 from ._ways import DVC_ROOT, Join, Within, run_of_dvc
-from ._workers import Gatherer, Worker, settled
+from ._workers import Gatherer, Worker, all_closed, settled
 
 if TYPE_CHECKING:
     from ._formats.series import Number
@@ -82,8 +82,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         try:
             self._dvc = await writer.run(_tidy, path)
         except BaseException:
-            await reader.aclose()
-            await writer.aclose()
+            await all_closed(reader, writer)
             raise
         self._reader, self._writer = reader, writer
         self._watcher = Worker("aexp-live", lambda: _open_living(path), path)
@@ -120,9 +119,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
                 await self._hide()
                 await writer.run(Store.close)
             finally:
-                await reader.aclose()
-                await writer.aclose()
-                await watcher.aclose()
+                await all_closed(reader, writer, watcher)
 
     async def __aenter__(self) -> Self:
         """Open."""
@@ -174,7 +171,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         *overrides* change tracked parameter files of this experiment's tree (YAML, JSON, TOML, Python), value by value, in
         the grammar of `dvc exp run -S`: `"train.lr=0.1"` in params.yaml, `"conf/a.toml:x=1"`, `"+new=2"`, `"~old"`; the work
         tree stays as it is. `init()` raises `InvalidParams` for a file or key that is not there.
-        Raises `InvalidName`, `InvalidParams` and `UnsafePath`; nothing is written.
+        Raises `InvalidName`, `InvalidParams` and `UnsafePath`; nothing is written. In the place of what looks like a secret
+        `***` is kept, with the warning `SecretRedacted`; see `Settings.allow_secrets`.
         """
         censor = Censor(self._settings.allow_secrets, os.environ)
         options = Options(

@@ -143,6 +143,18 @@ class Worker(Generic[H]):
             self._thread.shutdown()  # it has nothing left to do, so the loop does not wait here
 
 
+async def all_closed(*workers: Worker[Any]) -> None:
+    """End *workers*, all of them, however often the caller is cancelled meanwhile; then raise that cancellation."""
+    cancelled: asyncio.CancelledError | None = None
+    for worker in workers:
+        try:
+            await worker.aclose()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
 async def errand(
     name: str,
     call: Callable[[Callable[[], bool], Callable[[A], None]], T],

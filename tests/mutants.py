@@ -115,16 +115,15 @@ MUTANTS: Final = (
                 "                    self._barriers = barriers + self._barriers\n                    self._unwritten.set()\n",
             ),
         ),
-        ("tests/faults/test_journal_faults.py",),
+        ("tests/faults/test_journal_faults.py::test_a_file_whose_sync_failed_is_not_trusted",),
     ),
     Mutant(
         "errno-ignored",
         "aexp/_files.py",
         (
-            ("    if error.errno in _NO_SPACE:\n        return DiskFull(place)\n", ""),
             ("    if error.errno in _NO_DESCRIPTOR:\n        return TooManyOpenFiles(place)\n", ""),
         ),
-        ("tests/faults/test_journal_faults.py",),
+        ("tests/faults/test_journal_faults.py::test_points_wait_for_a_free_descriptor",),
     ),
     # ---- what is read back ----
     Mutant(
