@@ -1,7 +1,7 @@
 /* Preloaded into a process, this writes down, in $RECORD, what it does to the files below $BELOW: one line an operation,
    `operation path [other path]`. A write, and a change of names, is written down when it is done; a sync when it begins
    (`syncing`) and when it ends (`synced`), because only what was done before it began is on the disk when it ends.
-   What is written to a journal follows its line, after a tab.
+   What is written to a journal, or as the value of a ref, follows its line, after a tab.
    The first link whose target contains $PAUSE stops the process before it is made. */
 
 #define _GNU_SOURCE
@@ -103,7 +103,7 @@ ssize_t write(int file, const void *bytes, size_t length) {
     ssize_t done = REAL(write)(file, bytes, length);
     if (done > 0 && of_file(file, path)) {
         size_t shown = 0;
-        if (strstr(path, "/journal-"))
+        if (strstr(path, "/journal-") || strstr(path, "/ref-"))
             for (; shown < (size_t)done && shown < sizeof text - 1; shown++) {
                 char each = ((const char *)bytes)[shown];
                 text[shown] = each == '\n' || each == '\t' ? ' ' : each;

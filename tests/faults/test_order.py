@@ -155,7 +155,7 @@ def operations(record: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def test_a_power_cut_at_any_instant_takes_nothing_that_was_promised(
-    repo_path: Path, recorder: Path, tmp_path: Path
+    repo_path: Path, recorder: Path, tmp_path: Path, git: Callable[..., str]
 ) -> None:
     """Objects are on the disk before a ref names them, a ref before it is told of, the journal's points when flushed."""
     (repo_path / "train.py").write_text("lr = 0.2\n")
@@ -164,13 +164,17 @@ def test_a_power_cut_at_any_instant_takes_nothing_that_was_promised(
     variables = os.environ | {"LD_PRELOAD": str(recorder), "RECORD": str(record), "BELOW": common}
     subprocess.run([sys.executable, "-c", PROGRAM, repo_path], env=variables, check=True, timeout=100)
 
-    disk, seen = Disk(), dict[str, int]()
+    packed = packs_of(repo_path, git)
+    disk, told, values, refs = Disk(), dict[str, int](), dict[int, str](), dict[str, int]()
     for what, one, other in operations(record):
-        is_ref = what == "rename" and (other.startswith(f"{common}/refs/exps/") or "/refs/aexp/wip/" in other)
-        if is_ref:
-            assert not disk.missing(f"{one}") or one.endswith(".lock"), one
-            assert disk.inodes.get(one) not in disk.dirty, f"{other} gets a value that is not on the disk"
+        if what == "write" and "/ref-" in one:
+            values[disk.inodes[one]] = other.strip()
+        if what == "rename" and other.startswith(f"{common}/refs/"):
+            assert disk.inodes[one] not in disk.dirty, f"{other} gets a value that is not on the disk"
             assert disk.lost("/objects/") == [], f"{other} is set before its objects are on the disk"
+            pack = packed.get(values.get(disk.inodes[one], ""))
+            assert pack is None or pack in disk.inodes, f"{other} is set before its objects are written"
+            refs[other] = refs.get(other, 0) + 1
         if what == "rename" and other.endswith(".idx"):
             stem = other.removesuffix(".idx")
             assert {f"{stem}.keep", f"{stem}.pack"} <= disk.inodes.keys(), "a pack is seen that nothing keeps"
@@ -178,22 +182,31 @@ def test_a_power_cut_at_any_instant_takes_nothing_that_was_promised(
         if what == "remove" and one.endswith(".keep"):
             assert disk.lost("/refs/exps/") == [], "a pack is let go before its refs are on the disk"
         if what == "write" and '"saved",' in other:
+            told["called saved"] = told.get("called saved", 0) + other.count('"saved",')
+            moved = sum(count for ref, count in refs.items() if "/refs/exps/" in ref)
+            assert told["called saved"] <= moved, "called saved before its ref is set"
             assert disk.lost("/refs/exps/", "/objects/pack/pack-") == [], "called saved before it is on the disk"
         if what == "rename" and "/aexp/done/" in other:
             assert disk.lost("/refs/exps/", "/aexp/sessions/") == [], "the journal is retired before all else is safe"
-        if what == "said":
-            kept = {"flushed": ("/journal-",), "closed": ("/refs/exps/", "/aexp/done/")}.get(one, ("/refs/exps/",))
-            assert disk.lost(*kept) == [], f"{one} was said too early"
-        if what == "said" and one == "saved":
-            assert f"{common}/{other}" in disk.inodes
-        seen[what if what != "said" else one] = seen.get(what, 0) + 1
-        seen["ref"] = seen.get("ref", 0) + is_ref
-        seen["segments"] = len([path for path in disk.inodes if "/journal-" in path])
         if what != "said":
             disk.does(what, one, other)
-    assert seen["ref"] >= 3
-    assert seen["segments"] > 1
-    assert {"flushed", "checkpoint", "saved", "removed", "closed"} <= seen.keys()
+            continue
+        kept = {"flushed": ("/journal-",), "closed": ("/refs/exps/", "/aexp/done/")}.get(one, ("/refs/exps/",))
+        assert disk.lost(*kept) == [], f"{one} was said too early"
+        assert one != "saved" or f"{common}/{other}" in disk.inodes
+        told[one] = told.get(one, 0) + 1
+    assert sum(refs.values()) >= 4
+    assert sum("/journal-" in path for path in disk.inodes) > 1
+    assert {"flushed", "checkpoint", "saved", "called saved", "removed", "closed"} <= told.keys()
+
+
+def packs_of(path: Path, git: Callable[..., str]) -> dict[str, str]:
+    """The index of the pack that each packed object is in."""
+    found = {}
+    for index in (path / ".git" / "objects" / "pack").glob("*.idx"):
+        for line in git("verify-pack", "-v", index, cwd=path).splitlines():
+            found[line.split(" ")[0]] = str(index)
+    return found
 
 
 def test_who_comes_second_to_the_lock_looks_again(
