@@ -95,6 +95,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         Experiments that are still open stay in the journal, where `interrupted()` lists them. Raises what the disk
         says. Cancelled, it finishes first.
         """
+        if self._process != os.getpid():  # in a forked child nothing of it is ours to close
+            self._reader = self._desk = None
         if self._reader is not None:
             await settled(asyncio.ensure_future(self._close()))
 

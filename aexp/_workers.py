@@ -1,6 +1,7 @@
 """The only bridge from the event loop to threads: calls that no kind of cancellation can cut in two."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 import anyio
 
 from ._files import Stopped, Thread
-from .errors import RepositoryClosed
+from .errors import ForkedError, RepositoryClosed
 
 if TYPE_CHECKING:
     from ._programs import Ended, Program
@@ -106,14 +107,18 @@ class Worker(Generic[H]):
         self._path = path
         self._lent: H | None = None
         self._last: Future[None] | None = None
+        self._process = os.getpid()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def run(self, function: Callable[Concatenate[H, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call *function* in the thread, with the lent thing first; return or raise what it does.
 
-        Raises `RepositoryClosed` once the thread has ended. Cancelled before it began, it never runs; afterwards it is
+        Raises `RepositoryClosed` once the thread has ended, and `ForkedError` in a forked child, where it never was: a
+        call would not return. Cancelled before it began, it never runs; afterwards it is
         waited for, and the cancellation raised then.
         """
+        if self._process != os.getpid():
+            raise ForkedError
         try:
             asked: Future[T] = self._thread.submit(lambda: function(self._lend(), *args, **kwargs))
         except RuntimeError as error:  # the thread has ended
@@ -134,7 +139,9 @@ class Worker(Generic[H]):
         self._lent = None
 
     async def aclose(self) -> None:
-        """Let the lent thing go and end the thread, once all that was asked for before is done."""
+        """Let the lent thing go and end the thread, once all that was asked for before is done; nothing in a forked child."""
+        if self._process != os.getpid():
+            return
         last = self._last = self._last or self._thread.submit(self._let_go)
         self._thread.shutdown(wait=False)
         try:

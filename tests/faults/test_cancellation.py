@@ -274,9 +274,10 @@ async def entered_and_left(stage: Stage) -> None:
 
 
 async def begun(stage: Stage) -> None:
-    """Begin by `aexp.init`, and save."""
-    experiment = await aexp.init("fresh", path=stage.path)
-    await experiment.save()
+    """Begin by `aexp.init`."""
+    beginning = aexp.init("fresh", path=stage.path)
+    stage.opened.append(beginning._repository)
+    await beginning
 
 
 async def logged(stage: Stage) -> None:
