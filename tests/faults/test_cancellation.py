@@ -1,6 +1,7 @@
 """The whole story, cancelled at every suspension point: done or not done, never half, and nothing left over."""
 
 import asyncio
+import base64
 import inspect
 import re
 import shutil
@@ -287,6 +288,10 @@ async def logged(stage: Stage) -> None:
         await stage.live.log_metrics({"a": 1.0, "b": 2.0}, step)
 
 
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""An image in PNG of a single dot."""
 CALLS: dict[str, Act] = {
     "Repository.open": lambda stage: stage.another().open(),
     "Repository.__aenter__": entered_and_left,
@@ -324,8 +329,10 @@ CALLS: dict[str, Act] = {
     "Experiment.flush": lambda stage: stage.live.flush(),
     "Experiment.log_artifact": lambda stage: stage.live.log_artifact("data.bin"),
     "Experiment.log_file": lambda stage: stage.live.log_file("logged.txt", "x"),
+    "Experiment.log_image": lambda stage: stage.live.log_image("dot", DOT),
     "Experiment.log_metric": logged,
     "Experiment.log_metrics": logged,
+    "Experiment.log_plot": lambda stage: stage.live.log_plot("curve", [{"x": 1, "y": 2}], x="x", y="y"),
     "Experiment.make_checkpoint": lambda stage: stage.live.make_checkpoint("so far"),
     "Experiment.run": lambda stage: stage.live.run("echo made > made.txt", grace=0.1),
     "Experiment.save": lambda stage: stage.live.save(message="the end"),
