@@ -155,7 +155,11 @@ def operations(record: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def test_a_power_cut_at_any_instant_takes_nothing_that_was_promised(
-    repo_path: Path, recorder: Path, tmp_path: Path, git: Callable[..., str]
+    repo_path: Path,
+    recorder: Path,
+    tmp_path: Path,
+    git: Callable[..., str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Objects are on the disk before a ref names them, a ref before it is told of, the journal's points when flushed."""
     (repo_path / "train.py").write_text("lr = 0.2\n")
@@ -195,6 +199,7 @@ def test_a_power_cut_at_any_instant_takes_nothing_that_was_promised(
         assert disk.lost(*kept) == [], f"{one} was said too early"
         assert one != "saved" or f"{common}/{other}" in disk.inodes
         told[one] = told.get(one, 0) + 1
+    record_property("operations", disk.clock)
     assert sum(refs.values()) >= 4
     assert sum("/journal-" in path for path in disk.inodes) > 1
     assert {"flushed", "checkpoint", "saved", "called saved", "removed", "closed"} <= told.keys()
