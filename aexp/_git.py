@@ -156,16 +156,14 @@ def run(
     extra: Mapping[str, str] | None = None,
     folder: str | None = None,
     config: Sequence[str] = (),
-    niced: bool = False,
 ) -> bytes:
     """Run `git` for the repository, with *config* (`key=value` each), and return what it prints.
 
-    *niced* lets everybody else on the machine go first. Raises `GitError` with its words when it fails,
-    `ReadOnlyRepository` or `DiskFull` when these say so.
+    Raises `GitError` with its words when it fails, `ReadOnlyRepository` or `DiskFull` when these say so.
     """
     try:
         done = subprocess.run(
-            [*(("nice", "-n", "10") if niced else ()), *command(config), *arguments],
+            [*command(config), *arguments],
             cwd=place(handle, folder),
             input=input,
             capture_output=True,
@@ -177,7 +175,7 @@ def run(
         raise GitNotFound("none") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
-        raise _refusal(handle, f"run `git {arguments[0]}`", said)
+        raise refusal(handle, f"run `git {arguments[0]}`", said)
     return done.stdout
 
 
@@ -206,7 +204,7 @@ def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, boo
         if child.wait():
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()
-            raise _refusal(handle, f"run `git {arguments[0]}`", said or f"exit {child.returncode}")
+            raise refusal(handle, f"run `git {arguments[0]}`", said or f"exit {child.returncode}")
     return found, True
 
 
@@ -217,7 +215,7 @@ def settings_of(handle: Handle) -> list[tuple[str, str, str]]:
     return [(origin, *setting.partition("\n")[::2]) for origin, setting in pairs]
 
 
-def _refusal(handle: Handle, action: str, said: str) -> AexpError:
+def refusal(handle: Handle, action: str, said: str) -> AexpError:
     """Return the error of ours that the words of `git` (in English, see `environment`) mean."""
     if "Read-only file system" in said or "Permission denied" in said:
         return ReadOnlyRepository(handle.common)

@@ -14,6 +14,7 @@ from attrs import evolve
 
 from . import _dvc, _machine
 from ._applying import Applying
+from ._caretaker import Caretaker
 from ._changing import Changing
 from ._desk import Desk, Options, options_of, parsed
 from ._exchange import Exchange
@@ -55,8 +56,9 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
-    threads for Git and one for the journal; another one reads the journals once somebody watches, and where there is a
-    DVC repository, one writes ahead what `dvc exp show` will say. It belongs to the event loop that opened it.
+    threads for Git and one for the journal; another one reads the journals once somebody watches, one looks after packs
+    and refs once in a while, and where there is a DVC repository, one writes ahead what `dvc exp show` will say. It
+    belongs to the event loop that opened it.
     """
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
@@ -116,6 +118,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
                     await desk.preview.aclose()
         finally:
             try:
+                if desk is not None:
+                    await desk.caretaker.aclose()
                 await self._hide()
                 await writer.run(Store.close)
             finally:
@@ -290,12 +294,14 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
             raise
         path, root, within = self._path, self._dvc, await writer.run(_run_of_dvc, dict(os.environ))
         preview = None if root is None else Worker("aexp-dvc", lambda: _open_preview(path, root), path)
-        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within)
+        caretaker = Caretaker(path, willing=self._settings.upkeep)
+        where = (session.path, id, preview, within)
+        saver = Saver(writer, journal, author, self._settings, *where, saved=caretaker.saved)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
         told = origin | {"session": id} | ({} if within is None else {"within": within.to_json()})
         hands = ThreadPoolExecutor(HANDS, thread_name_prefix="aexp-data")
-        tools = (writer, journal, saver, start, hands, None)
-        return Desk(id, self._settings, *tools, told, os.urandom, preview, within, place=place)
+        tools = (writer, journal, saver, start, hands, None, told, os.urandom, caretaker)
+        return Desk(id, self._settings, *tools, preview, within, place=place)
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
@@ -305,10 +311,7 @@ def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
 
 
 def _starter(worker: Worker[Store]) -> Callable[[Sequence[Start]], Awaitable[Sequence[Started | Exception]]]:
-    async def start(wishes: Sequence[Start]) -> Sequence[Started | Exception]:
-        return await worker.run(Store.start, wishes)
-
-    return start
+    return lambda wishes: worker.run(Store.start, wishes)
 
 
 def _let_go(session: "weakref.ref[Any]") -> None:
