@@ -59,7 +59,9 @@ class Filled:
             name = f"run-{self.count:07}"
             row["list, first time"] = await timed(repository.experiments)
             row["list"] = await timed(repository.experiments, 5)
-            row["list, where and sort"] = await timed(lambda: repository.experiments(where=WHERE, sort=SORT, limit=20), 5)
+            row["list, where and sort"] = await timed(
+                lambda: repository.experiments(where=WHERE, sort=SORT, limit=20), 5
+            )
             row["get"] = await timed(lambda: repository.get(name), 5)
             row["push one"] = await timed(lambda: repository.push(name, remote="there"))
             row["latest tick, ms late"] = max(late)
@@ -101,7 +103,9 @@ class Filled:
             row["list after maintain"] = await timed(repository.experiments, 3)
         start = time.perf_counter()
         git(self.path, "gc", "--quiet")
-        return row | {"s of git gc": time.perf_counter() - start} | {f"{k} after gc": v for k, v in self.sizes().items()}
+        return (
+            row | {"s of git gc": time.perf_counter() - start} | {f"{k} after gc": v for k, v in self.sizes().items()}
+        )
 
 
 def since(start: float) -> float:
@@ -160,7 +164,11 @@ async def trees(sizes: list[int], rounds: int = 20) -> list[Row]:
         for repository in repositories:
             await repository.aclose()
         rows = [
-            {"files": size, "save one": statistics.median(alone[size]), "save one of 100": statistics.median(group[size])}
+            {
+                "files": size,
+                "save one": statistics.median(alone[size]),
+                "save one of 100": statistics.median(group[size]),
+            }
             for size in sizes
         ]
         for row in rows:
