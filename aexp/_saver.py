@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._preview import Preview
 
 GROUP: Final = 128 * 2**20
-"""What a group may weigh: an experiment weighs a mebibyte and ten times its bytes in the journal (memory while it is built)."""
+"""What a group may weigh: an experiment weighs a mebibyte and 16 times its bytes in the journal (memory while it is built)."""
 QUIET: Final = 0.1
 """Seconds after a save before rows are written ahead for DVC, if no other save is under way then."""
 ROWS: Final = 1_000
@@ -63,7 +63,7 @@ class Saver:
         self._timer: asyncio.TimerHandle | None = None
         self._lock = anyio.Lock()
         self._group: Gatherer[Request, Record] = Gatherer(
-            self._commit, GROUP, lambda request: 2**20 + 10 * (len(request.stream.extents) + request.stream.joined)
+            self._commit, GROUP, lambda request: 2**20 + 16 * (len(request.stream.extents) + request.stream.joined)
         )
 
     def commit(self, request: Request) -> Awaitable[Record]:
