@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -295,8 +296,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         path, root, within = self._path, self._dvc, await writer.run(_run_of_dvc, dict(os.environ))
         preview = None if root is None else Worker("aexp-dvc", lambda: _open_preview(path, root), path)
         caretaker = Caretaker(path, willing=self._settings.upkeep)
-        where = (session.path, id, preview, within)
-        saver = Saver(writer, journal, author, self._settings, *where, saved=caretaker.saved)
+        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within, caretaker.saved)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
         told = origin | {"session": id} | ({} if within is None else {"within": within.to_json()})
         hands = ThreadPoolExecutor(HANDS, thread_name_prefix="aexp-data")
@@ -347,6 +347,7 @@ def _open_session(
 ) -> tuple[Any, Any, dict[str, str], str]:
     if baseline is not None:  # without it nothing is written
         resolve_commit(store.handle, baseline)
+    import_module("anyio._backends._asyncio")  # anyio would do so at the first lock, and stop the loop for 20 ms
     place = store.handle.worktree or store.handle.common
     return store.open_session(id, _machine.owner() | joins), store.author, _machine.origin(), os.path.realpath(place)
 

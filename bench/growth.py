@@ -3,13 +3,13 @@
 import asyncio
 import os
 import random
-import shutil
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from figures import percentile
 from scratch import folder, git, make_repository
 from ticker import tick
 
@@ -25,8 +25,9 @@ Row = dict[str, float]
 class Filled:
     """A repository that fills with experiments, and what it costs at each size."""
 
-    def __init__(self, path: Path, remote: Path, settings: aexp.Settings | None = None) -> None:
-        self.path, self.remote, self.settings, self.count = path, remote, settings, 0
+    def __init__(self, path: Path) -> None:
+        self.path, self.count = path, 0
+        self.held: aexp.Repository | None = None
 
     async def one(self, repository: aexp.Repository) -> aexp.Experiment:
         """An experiment under way, with a few points."""
@@ -40,7 +41,7 @@ class Filled:
     async def fill(self, size: int) -> float:
         """Save experiments until there are `size`; return the seconds it took."""
         start = time.perf_counter()
-        async with aexp.Repository(self.path, settings=self.settings) as repository:
+        async with aexp.Repository(self.path) as repository:
             while self.count < size:
                 held = [await self.one(repository) for _ in range(min(GROUP, size - self.count))]
                 await asyncio.gather(*(experiment.save() for experiment in held))
@@ -48,14 +49,14 @@ class Filled:
 
     async def measure(self, rounds: int) -> Row:
         """What each call costs now, in ms."""
-        row: Row = {"experiments": self.count}
+        row: Row = {}
         start = time.perf_counter()
-        async with aexp.Repository(self.path, settings=self.settings) as repository:
+        async with aexp.Repository(self.path) as repository:
             row["open"] = since(start)
             late: list[float] = []
             ticker = asyncio.create_task(tick(late))
-            row["save one"] = statistics.median([await self._alone(repository) for _ in range(rounds)])
-            row["save one of 100"] = statistics.median([await self._group(repository) for _ in range(rounds // 4 + 1)])
+            row["save one"] = statistics.median([await self.alone(repository) for _ in range(rounds)])
+            row["save one of 100"] = statistics.median([await self.group(repository) for _ in range(rounds // 4 + 1)])
             name = f"run-{self.count:07}"
             row["list, first time"] = await timed(repository.experiments)
             row["list"] = await timed(repository.experiments, 5)
@@ -64,16 +65,18 @@ class Filled:
             )
             row["get"] = await timed(lambda: repository.get(name), 5)
             row["push one"] = await timed(lambda: repository.push(name, remote="there"))
-            row["latest tick, ms late"] = max(late)
             ticker.cancel()
+            row |= {"tick late, p99.9": percentile(late, 0.999), "tick late, max": max(late)}
         return row | self.sizes()
 
-    async def _alone(self, repository: aexp.Repository) -> float:
+    async def alone(self, repository: aexp.Repository) -> float:
+        """Save one experiment; return the ms."""
         experiment = await self.one(repository)
         await experiment.flush()
         return await timed(experiment.save)
 
-    async def _group(self, repository: aexp.Repository) -> float:
+    async def group(self, repository: aexp.Repository) -> float:
+        """Save a hundred at once; return the ms for each."""
         held = [await self.one(repository) for _ in range(BATCH)]
         await held[0].flush()
         start = time.perf_counter()
@@ -95,11 +98,11 @@ class Filled:
 
     async def upkeep(self) -> Row:
         """Seconds of `maintain()` and of `git gc`, and what a single save costs afterwards."""
-        async with aexp.Repository(self.path, settings=self.settings) as repository:
+        async with aexp.Repository(self.path) as repository:
             start = time.perf_counter()
             await repository.maintain()
             row = {"s of maintain": time.perf_counter() - start}
-            row["save one after maintain"] = statistics.median([await self._alone(repository) for _ in range(10)])
+            row["save one after maintain"] = statistics.median([await self.alone(repository) for _ in range(10)])
             row["list after maintain"] = await timed(repository.experiments, 3)
         start = time.perf_counter()
         git(self.path, "gc", "--quiet")
@@ -129,58 +132,45 @@ def size_of(path: Path) -> float:
     return sum(each.stat().st_size for each in files) / 1e6
 
 
-async def grow(sizes: list[int], rounds: int = 20) -> list[Row]:
-    """Fill one repository to each of `sizes`, and measure."""
+async def grow(sizes: Sequence[int], rounds: int = 20) -> list[Row]:
+    """Fill one repository to each of `sizes`, and measure; then maintain it, and collect its garbage."""
     with folder() as place:
         path = make_repository(place / "repository")
         git(place, "init", "--quiet", "--bare", str(place / "remote"))
         git(path, "remote", "add", "there", str(place / "remote"))
         git(path, "push", "--quiet", "there", "HEAD")
-        filled, rows = Filled(path, place / "remote"), list[Row]()
+        filled, rows = Filled(path), list[Row]()
         for size in sizes:
-            seconds = await filled.fill(size)
-            rows.append(await filled.measure(rounds) | {"s to fill": seconds})
+            seconds, before = await filled.fill(size), filled.count
+            rows.append({"experiments": before, "s to fill": seconds} | await filled.measure(rounds))
             tell(rows[-1])
-        rows.append(await filled.upkeep())
+        rows.append({"experiments": filled.count} | await filled.upkeep())
         tell(rows[-1])
         return rows
 
 
-async def trees(sizes: list[int], rounds: int = 20) -> list[Row]:
-    """What a save costs in repositories of so many files, by turns."""
+async def trees(sizes: Sequence[int], rounds: int = 20) -> list[Row]:
+    """What a save costs in repositories of so many files, by turns; the first turn, which reads the tree, does not count."""
     with folder() as place:
-        filled = [Filled(make_repository(place / f"files-{size}", size), place) for size in sizes]
-        alone: Mapping[int, list[float]] = {size: [] for size in sizes}
-        group: Mapping[int, list[float]] = {size: [] for size in sizes}
-        repositories = [await aexp.Repository(each.path).open() for each in filled]
-        for place_in, _ in [(0, 0)]:
-            del place_in
-        for number in range(rounds + 1):
-            for size, each, repository in zip(sizes, filled, repositories, strict=True):
-                found = await each._alone(repository), await each._group(repository)
-                if number:
-                    alone[size].append(found[0])
-                    group[size].append(found[1])
-        for repository in repositories:
-            await repository.aclose()
-        rows = [
-            {
-                "files": size,
-                "save one": statistics.median(alone[size]),
-                "save one of 100": statistics.median(group[size]),
-            }
-            for size in sizes
-        ]
-        for row in rows:
-            tell(row)
+        filled = [Filled(make_repository(place / f"files-{size}", size)) for size in sizes]
+        found: list[list[tuple[float, float]]] = [[] for _ in sizes]
+        for each in filled:
+            each.held = await aexp.Repository(each.path).open()
+        for _ in range(rounds + 1):
+            for each, times in zip(filled, found, strict=True):
+                assert each.held is not None
+                times.append((await each.alone(each.held), await each.group(each.held)))
+        for each in filled:
+            assert each.held is not None
+            await each.held.aclose()
+        rows = []
+        for size, times in zip(sizes, found, strict=True):
+            alone, group = (statistics.median(side) for side in zip(*times[1:], strict=True))
+            rows.append({"files": size, "save one": alone, "save one of 100": group})
+            tell(rows[-1])
         return rows
 
 
 def tell(row: Row) -> None:
     """Show a row to whoever waits."""
     print("  " + ", ".join(f"{name}: {value:,.4g}" for name, value in row.items()), file=sys.stderr, flush=True)
-
-
-def removed(path: Path) -> None:
-    """Remove a folder."""
-    shutil.rmtree(path, ignore_errors=True)
