@@ -184,10 +184,7 @@ def run(
 
 
 def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, bool]:
-    """Run `git` and return at most *limit* bytes of what it prints, and whether that is all; raise as `run` does.
-
-    A child that has more to say is ended.
-    """
+    """Run `git`, ended after *limit* bytes; return what it prints, and whether that is all; raise as `run` does."""
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
