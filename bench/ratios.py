@@ -7,7 +7,7 @@ slows both. Each group of figures runs in a process of its own. The targets are 
 
 The ratios are compared with those in `bench/stored.json`. A group in which one is more than 1.3 x worse is measured up
 to two more times, and the best counts: noise makes a figure worse, never better. What is worse then ends the run with 1.
-`--store` writes the figures there. `--full` takes larger sizes and more rounds. `--only remotes` needs minutes.
+`--store` measures thrice and writes the middle figures there. `--full` takes larger sizes and more rounds. `--only remotes` needs minutes.
 """
 
 import argparse
@@ -75,6 +75,12 @@ def measure_fairly(group: str, stored: Sequence[Figure], *, full: bool) -> list[
     return figures
 
 
+def middle(group: str, *, full: bool) -> list[Figure]:
+    """The figures of `group` measured three times: the middle one of each, for a lucky one would make all others worse."""
+    turns = [measure_apart(group, full=full) for _ in range(3)]
+    return [sorted(each, key=lambda figure: figure.value)[1] for each in zip(*turns, strict=True)]
+
+
 def read(path: Path) -> list[Figure]:
     """The figures stored at `path`; none if there is no such file."""
     return [Figure(**values) for values in json.loads(path.read_text())["figures"]] if path.exists() else []
@@ -109,7 +115,9 @@ def main() -> int:
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {disk_of(Path(tempfile.gettempdir()))}\n")
     stored, figures = stored_figures(full=options.full), list[Figure]()
     for group in options.only:
-        measured = measure_fairly(group, [] if options.store else stored, full=options.full)
+        measured = (
+            middle(group, full=options.full) if options.store else measure_fairly(group, stored, full=options.full)
+        )
         print(table(measured, header=not figures), flush=True)
         figures += measured
     print()

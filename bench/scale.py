@@ -58,9 +58,16 @@ PARTS: Mapping[str, Callable[[bool], list[Row]]] = {"growth": grown, "trees": tr
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown, a column each."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [[name, *(f"{row[name]:,.4g}" if name in row else "" for row in rows)] for name in names]
+    lines = [[name, *(figure(row.get(name)) for row in rows)] for name in names]
     lines.insert(1, ["---", *("---:" for _ in rows)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def figure(value: float | None) -> str:
+    """A number with three digits or more; empty for none."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def store(part: str, rows: Sequence[Row]) -> None:
