@@ -3,20 +3,22 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from attrs import define, field
 
-from . import _checkouts, _joining, _packs, _recovery, _refs, _sessions, _tending, _undo
+from . import _checkouts, _git, _joining, _packs, _recovery, _refs, _sessions, _tending, _undo
 from ._findings import KEPT_TRASH, Maintenance, trashed_before
-from ._layout import ANCHORS, TRASH, anchor_prefix
+from ._layout import ANCHORS, EXPERIMENTS, PRIVATE, TRASH, anchor_prefix
 from ._store import Store
 from ._values import Interrupted
 from .errors import AexpError, GitError, ReadOnlyRepository
 
 TRIES: Final = 5
 """How often refs are deleted that others delete, too."""
+DEAD_LOCK: Final = 3600.0
+"""Seconds after which nobody holds a lock of refs any more."""
 
 
 @define(eq=False, repr=False)
@@ -121,6 +123,8 @@ def _sweep_orphans(store: Store, done: _Done) -> None:
         if not os.path.isdir(_sessions.folder(common, owner)):
             done.swept += _packs.sweep_packs(common, owner)
 
+    done.swept += _sweep_locks(store.handle, time.time())
+
     def orphans() -> dict[str, str]:
         refs = _refs.list_refs(store.handle, ANCHORS)
         ids = {ref.split("/")[3] for ref in refs}
@@ -128,6 +132,23 @@ def _sweep_orphans(store: Store, done: _Done) -> None:
         return {ref: rev for ref, rev in refs.items() if ref.split("/")[3] in gone}
 
     done.anchors += _delete(store, orphans)
+
+
+def _sweep_locks(handle: _git.Handle, now: float) -> list[str]:
+    """Remove the locks of refs that are an hour old and belong to no session: the `git` that held one died.
+
+    Nothing that Git does to a ref takes seconds. A lock that a living session holds is one file with a value of its.
+    """
+    common, swept = handle.common, list[str]()
+    ours = {inode for id in _sessions.names(common) for inode in _refs.values_of(_sessions.folder(common, id))}
+    places = (os.path.join(common, prefix) for prefix in (EXPERIMENTS, PRIVATE))
+    for path in (os.path.join(common, "packed-refs.lock"), *(each for place in places for each in _refs.locks(place))):
+        with suppress(FileNotFoundError):
+            there = os.lstat(path)
+            if now - there.st_mtime > DEAD_LOCK and there.st_ino not in ours:
+                os.unlink(path)
+                swept.append(path)
+    return swept
 
 
 # ---- what is old ----

@@ -42,8 +42,7 @@ HALF_MADE: Final = 60.0
 """Seconds after which a session that is not yet whole, and that nobody holds, was left by a dead process."""
 
 
-EXACT: Final = 2**16
-"""How many ranges of one experiment are told apart when a journal is read whole."""
+EXACT: Final = 2**16  # ranges of one experiment that are told apart when a journal is read whole
 
 
 @define(eq=False, repr=False)
@@ -148,9 +147,11 @@ def retire(common: str, session: Session) -> None:
 def forget(common: str, session: Session) -> None:
     """Remove a session in which nothing was ever begun; whole, because one without its lock would look alive for ever."""
     gone = os.path.join(common, ROOT, TMP, session.id)
-    os.rename(session.path, gone)
-    shutil.rmtree(gone, ignore_errors=True)
-    session.close()
+    try:
+        os.rename(session.path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    finally:
+        session.close()
 
 
 def sweep(common: str) -> list[str]:

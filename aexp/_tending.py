@@ -14,6 +14,7 @@ from ._children import Limits, converse
 from ._files import Breath, Stopped, lock, translating
 from ._findings import KEPT_JOURNALS, MANY_PACKS, many_refs
 from ._layout import EXPERIMENTS, PRIVATE, ROOT
+from ._refusals import refused
 
 GEOMETRIC: Final = (2, 32)
 """The oldest Git that joins packs and loses no object that nobody points to (`git repack --geometric`)."""
@@ -98,7 +99,7 @@ def _call(handle: _git.Handle, stopped: Callable[[], bool], *arguments: str) -> 
     if said.ending == "stopped":
         raise Stopped
     if said.code:
-        raise _git.refusal(handle, f"run `git {arguments[2]}`", said.words.strip() or f"exit {said.code}")
+        raise refused(handle.common, f"run `git {arguments[2]}`", said.words.strip() or f"exit {said.code}")
 
 
 def packs(common: str) -> int:
