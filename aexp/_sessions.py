@@ -42,9 +42,6 @@ HALF_MADE: Final = 60.0
 """Seconds after which a session that is not yet whole, and that nobody holds, was left by a dead process."""
 
 
-EXACT: Final = 2**16  # ranges of one experiment that are told apart when a journal is read whole
-
-
 @define(eq=False, repr=False)
 class Session:
     """A session's folder, held through its lock until `close`."""
@@ -216,7 +213,7 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
                     breath()
                     _learn(line.kind, line.payload, line.sequence, accounts, intents)
                     if line.kind in CONTENT:
-                        extents.setdefault(line.payload[0], Extents(limit=EXACT)).add(last, line.offset, line.length)
+                        extents.setdefault(line.payload[0], Extents(limit=2**16)).add(last, line.offset, line.length)
     if reader.damaged is not None and not salvage:
         raise JournalCorrupt(os.path.join(path, segment_name(reader.damaged[0])), reader.damaged[1])
     return Ledger(accounts, intents, extents, reader.sequence, last)
