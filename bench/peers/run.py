@@ -1,0 +1,159 @@
+"""aexp and its peers at the same work, in turn, each time in a fresh process.
+
+    python bench/peers/run.py [--quick] [--only SUBJECT ...] [--peers PEER ...] [--cases N ...] [--store FILE]
+
+What is measured replaces what was stored of the same peers and cases, so that the whole can be measured in parts.
+The page of the results is made from the stored file by `page.py`.
+"""
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+HERE = Path(__file__).parent
+sys.path.insert(1, str(HERE.parent))
+
+from environments import Environments  # noqa: E402  # what stands above makes these importable
+from roster import OURS, PEERS, SAVES_TO_GIT  # noqa: E402
+from scratch import copy_repository, disk_of, git, make_repository  # noqa: E402
+from stored import FILE, Result, Stored  # noqa: E402
+
+SUBJECTS = ("points", "many", "saves", "lists", "pushes", "kills", "installs")
+ROUNDS, PATIENCE = 3, 40.0
+"""A peer whose round takes longer than so many seconds has one round."""
+DVC_FILES = {
+    ".dvc/config": "[core]\n    analytics = false\n",
+    ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+    "dvc.yaml": "params:\n- params.yaml\nmetrics:\n- metrics.json\n",
+    "params.yaml": "lr: 0.1\n",
+    "metrics.json": "{}\n",
+}
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for one subject; all is deleted at its end, as deleting slows down what some disks do next."""
+    with tempfile.TemporaryDirectory(prefix="aexp-peers-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+def new_folder(top: Path, name: str, files: int) -> Path:
+    """A folder for a peer: a repository of Git and of DVC, with so many files."""
+    folder = make_repository(top / name / "repository", files)
+    for path, content in DVC_FILES.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(content)
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=dvc")
+    return folder
+
+
+class Contest:
+    """The peers at one case of a subject, by turns."""
+
+    def __init__(self, name: str, subject: ModuleType, environments: Environments, top: Path) -> None:
+        self.name = name
+        self.subject = subject
+        self.environments = environments
+        self.top = top
+        self.filled: dict[str, Path] = {}
+        self.numbers = iter(range(1_000_000))
+
+    def folder(self, peer: str, case: Mapping[str, int]) -> Path:
+        """Where the next round of a peer happens."""
+        files, number = case.get("files", 10), next(self.numbers)
+        if "existing" not in case:
+            return new_folder(self.top, f"{peer}-{number}", files)
+        if peer not in self.filled:
+            folder = new_folder(self.top, f"{peer}-{number}-filled", files)
+            filler = PEERS[OURS if peer in SAVES_TO_GIT else peer]
+            self.environments.run(filler, "fill", self.name, case, folder)
+            self.filled[peer] = folder
+        if not getattr(self.subject, "COPIES", False):
+            return self.filled[peer]
+        target = self.top / f"{peer}-{number}" / "repository"
+        target.parent.mkdir()
+        return copy_repository(self.filled[peer], target)
+
+    def run(self, peers: list[str], case: Mapping[str, int], rounds: int) -> list[Result]:
+        """Rounds in which everybody has a turn; who is slow has one."""
+        self.filled.clear()
+        kept: dict[str, list[Mapping[str, float]]] = {peer: [] for peer in peers}
+        slow: set[str] = set()
+        for _ in range(rounds):
+            for peer in (each for each in peers if each not in slow):
+                folder = self.folder(peer, case)
+                start = time.perf_counter()
+                kept[peer].append(self.environments.run(PEERS[peer], "measure", self.name, case, folder))
+                if time.perf_counter() - start > PATIENCE:
+                    slow.add(peer)
+        return [Result(self.name, case, peer, tuple(measured)) for peer, measured in kept.items()]
+
+
+def contend(name: str, options: argparse.Namespace, environments: Environments, stored: Stored) -> None:
+    """Measure all cases of a subject, printing and storing each."""
+    subject = importlib.import_module(f"subjects.{name}")
+    for case in subject.cases(options.quick):
+        if options.cases and not set(case.values()) & set(options.cases):
+            continue
+        reasons = {peer: subject.left_out(peer, case) for peer in options.peers}
+        with scratch() as top:
+            contest = Contest(name, subject, environments, top)
+            measured = contest.run([peer for peer in options.peers if reasons[peer] is None], case, options.rounds)
+        left_out = [Result(name, case, peer, (), reason) for peer, reason in reasons.items() if reason]
+        for result in [*measured, *left_out]:
+            stored.put(result)
+            print(line(result), flush=True)
+        if options.store:
+            stored.dates[name] = datetime.now(UTC).date().isoformat()
+            stored.write(options.store)
+
+
+def line(result: Result) -> str:
+    """A result as a line of text: medians."""
+    case = " ".join(f"{key}={value:,}" for key, value in result.case.items())
+    names = list(result.rounds[0]) if result.rounds else []
+    told = "  ".join(f"{name} {result.median(name):.4g}" for name in names) or f"left out: {result.left_out}"
+    return f"{result.subject:9}{case:28}{result.peer:15}{told}"
+
+
+def main() -> None:
+    """Install, measure, print, store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smallest sizes, one round, nothing stored by itself")
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS), help="only these subjects")
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS), help="only these peers")
+    parser.add_argument("--cases", nargs="+", type=int, help="only cases with one of these sizes in them")
+    parser.add_argument("--store", type=Path, help=f"add the results to this file ({FILE.name}, unless --quick)")
+    parser.add_argument("--environments", type=Path, help="the folder of the peers' environments; none: this one")
+    options = parser.parse_args()
+    options.store = options.store or (None if options.quick else FILE)
+    options.rounds = 1 if options.quick else ROUNDS
+
+    environments = Environments(options.environments and options.environments.resolve())
+    stored = Stored.read(options.store) if options.store else Stored()
+    stored.machine = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "git": git(HERE, "version").split()[2],
+        "cores": os.cpu_count(),
+        "disk": disk_of(Path(tempfile.gettempdir())).split(" on ")[-1],
+    }
+    for peer in options.peers:
+        environments.prepare(PEERS[peer])
+        stored.versions |= environments.versions(PEERS[peer])
+    for name in options.only:
+        contend(name, options, environments, stored)
+
+
+if __name__ == "__main__":
+    main()
