@@ -9,7 +9,8 @@ AGAIN = 5
 SLOW = {
     "dvc": (1_000, "10,000 take minutes the first time"),
     "tensorboard": (1_000, "every run is read whole"),
-    "trackio": (100, "filling it takes minutes"),
+    "mlflow": (1_000, "making so many takes minutes"),
+    "trackio": (100, "making so many takes minutes"),
 }
 
 

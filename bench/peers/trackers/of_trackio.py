@@ -1,4 +1,4 @@
-"""trackio, local: one SQLite file for each project, and a thread for each run."""
+"""trackio, local: one SQLite file for each project."""
 
 import contextlib
 import os

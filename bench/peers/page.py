@@ -1,0 +1,169 @@
+"""The page of the results, `docs/benchmarks.md`, made from the stored file.
+
+    python bench/peers/page.py [--check]
+
+`--check` writes nothing and exits with 1 when the page is not what the stored file makes of it. The plot beside it is
+drawn by `plot.py`.
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+from roster import OURS, PEERS
+from stored import FILE, Result, Stored
+from wording import AFTER, BEFORE, COLUMNS, SECTIONS, TABLES, Column, case_in_words, quantity
+
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+CLEARLY = 1.05
+
+
+@frozen
+class Cell:
+    """A measure of a peer in a case, and how it stands to ours."""
+
+    column: Column
+    result: Result
+    value: float
+    ratio: float | None
+
+    @property
+    def better(self) -> bool:
+        """Whether the peer is clearly better than ours."""
+        if self.ratio is None:
+            return False
+        return self.ratio > CLEARLY if self.column.more_is_better else self.ratio < 1 / CLEARLY
+
+    def __str__(self) -> str:
+        """The median, and the ratio where it says something."""
+        text = quantity(self.value, self.column.unit)
+        if self.ratio is None or not self.column.compared or self.result.peer == OURS:
+            return text
+        return f"{text} ({self.ratio:.2g} x)" if self.ratio < 10 else f"{text} ({self.ratio:,.0f} x)"
+
+
+def ratio_of(theirs: Result, ours: Result | None, measure: str) -> float | None:
+    """The median over the rounds of theirs by ours; None where there is nothing to divide by."""
+    if ours is None:
+        return None
+    pairs = [
+        {**mine, "theirs": other[measure]}
+        for other, mine in zip(theirs.rounds, ours.rounds, strict=False)
+        if mine.get(measure) and measure in other
+    ]
+    ratios = sorted(pair["theirs"] / pair[measure] for pair in pairs)
+    return ratios[len(ratios) // 2] if ratios else None
+
+
+def cell_of(stored: Stored, subject: str, case: Mapping[str, int], peer: str, column: Column) -> Cell | None:
+    """What is known of a peer; None if it was not measured."""
+    result = stored.find(subject, case, peer)
+    value = result.median(column.measure) if result else None
+    if result is None or value is None:
+        return None
+    return Cell(column, result, value, ratio_of(result, stored.find(subject, case, OURS), column.measure))
+
+
+def table(stored: Stored, subject: str, cases: Sequence[Mapping[str, int]], columns: Sequence[Column]) -> list[str]:
+    """A table with a row for each peer that has been measured, a column for each case and measure."""
+    heads = [
+        ", ".join(filter(None, (case_in_words(case) if len(cases) > 1 else "", column.title if len(columns) > 1 else "")))
+        for case in cases
+        for column in columns
+    ]
+    if len(heads) == 1:
+        heads = [columns[0].title]
+    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    for peer in PEERS:
+        cells = [cell_of(stored, subject, case, peer, column) for case in cases for column in columns]
+        if any(cells):
+            label = f"**{PEERS[peer].label}**" if peer == OURS else PEERS[peer].label
+            lines.append(f"| {label} | {' | '.join(str(cell) if cell else '-' for cell in cells)} |")
+    return lines
+
+
+def omissions(stored: Stored, subject: str) -> Iterator[str]:
+    """A line for each reason why a peer is not in the tables."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for result in stored.results:
+        if result.subject == subject and result.left_out:
+            grouped.setdefault((result.peer, result.left_out), []).append(case_in_words(result.case))
+    everywhere = {case_in_words(case) for case in stored.cases(subject)}
+    for (peer, reason), cases in grouped.items():
+        where = "" if set(cases) == everywhere else f" at {'; '.join(cases)}"
+        yield f"- {PEERS[peer].label} is not measured{where}: {reason}."
+
+
+def wins(stored: Stored) -> Iterator[str]:
+    """A line for each measure in which a peer is clearly better than ours."""
+    for subject, columns in COLUMNS.items():
+        for column in columns:
+            for case in stored.cases(subject):
+                cells = [cell_of(stored, subject, case, peer, column) for peer in PEERS if peer != OURS]
+                better = [cell for cell in cells if cell and cell.better]
+                ours = stored.find(subject, case, OURS)
+                value = ours.median(column.measure) if ours else None
+                if better and value is not None:
+                    told = ", ".join(
+                        f"{PEERS[cell.result.peer].label} {quantity(cell.value, column.unit)}" for cell in better
+                    )
+                    where = f" ({case_in_words(case)})" if case else ""
+                    yield f"- {column.title}{where}: {told}; aexp {quantity(value, column.unit)}."
+
+
+def section(stored: Stored, subject: str) -> list[str]:
+    """The tables of a subject, its words, and who is left out."""
+    title, words = SECTIONS[subject]
+    lines = [f"## {title}", "", *words, ""]
+    cases, columns = stored.cases(subject), COLUMNS[subject]
+    if TABLES[subject] == "a table for each case":
+        for case in cases:
+            lines += [f"{case_in_words(case).capitalize()}:", "", *table(stored, subject, [case], columns), ""]
+    elif TABLES[subject] == "a table for each measure":
+        for column in columns:
+            lines += [f"{column.title}:", "", *table(stored, subject, cases, [column]), ""]
+    else:
+        lines += [*table(stored, subject, cases, columns), ""]
+    left_out = list(omissions(stored, subject))
+    return [*lines, *left_out, *[""][: bool(left_out)]]
+
+
+def page(stored: Stored) -> str:
+    """The whole page."""
+    versions = ", ".join(f"{name} {version}" for name, version in stored.versions.items())
+    machine = stored.machine
+    days = sorted(set(stored.dates.values()))
+    lines = [
+        *BEFORE,
+        f"Measured on {' and '.join(days)} with {versions}; "
+        f"Python {machine['python']}, Git {machine['git']}, {machine['system']}, {machine['cores']} cores, "
+        f"files on {machine['disk']}.",
+        "",
+    ]
+    for subject in SECTIONS:
+        if stored.cases(subject):
+            lines += section(stored, subject)
+    lines += ["## Where a peer wins", "", "Every figure above in which somebody is more than 5 % better than aexp:", ""]
+    return "\n".join([*lines, *wins(stored), "", *AFTER]) + "\n"
+
+
+def main() -> int:
+    """Write the page, or compare it with what is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare only")
+    options = parser.parse_args()
+    text = page(Stored.read(FILE))
+    if not options.check:
+        PAGE.write_text(text)
+        return 0
+    difference = difflib.unified_diff(PAGE.read_text().splitlines(), text.splitlines(), str(PAGE.name), FILE.name)
+    lines = list(difference)
+    print("\n".join(lines))
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
