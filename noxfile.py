@@ -103,3 +103,13 @@ def bench(session: nox.Session) -> None:
     """What a call costs, as a ratio to the least it could cost on this machine."""
     session.install("-e", ".[bench,cli]")
     session.run("python", "bench/ratios.py", *session.posargs)
+
+
+@nox.session(name="bench-peers", default=False)
+def bench_peers(session: nox.Session) -> None:
+    """The same work for aexp and its peers, each in an environment of its own; then the page and the plot of it."""
+    session.install("attrs", "matplotlib", "pip")
+    environments = session.cache_dir / "peers"
+    session.run("python", "bench/peers/run.py", "--environments", str(environments), *session.posargs)
+    session.run("python", "bench/peers/page.py")
+    session.run("python", "bench/peers/plot.py")

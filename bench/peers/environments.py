@@ -76,5 +76,7 @@ class Environments:
         os.sync()
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise SystemExit(f"{peer.label}, {verb} {subject} {dict(case)} ended with {done.returncode}:\n{done.stderr}")
+            raise SystemExit(
+                f"{peer.label}, {verb} {subject} {dict(case)} ended with {done.returncode}:\n{done.stderr}"
+            )
         return json.loads(answer.read_text())

@@ -2,8 +2,8 @@
 
     python bench/peers/page.py [--check]
 
-`--check` writes nothing and exits with 1 when the page is not what the stored file makes of it. The plot beside it is
-drawn by `plot.py`.
+`--check` writes nothing and exits with 1 when the page is not what the stored file makes of it, or the plot beside it,
+which `plot.py` draws, shows other results.
 """
 
 import argparse
@@ -70,7 +70,9 @@ def cell_of(stored: Stored, subject: str, case: Mapping[str, int], peer: str, co
 def table(stored: Stored, subject: str, cases: Sequence[Mapping[str, int]], columns: Sequence[Column]) -> list[str]:
     """A table with a row for each peer that has been measured, a column for each case and measure."""
     heads = [
-        ", ".join(filter(None, (case_in_words(case) if len(cases) > 1 else "", column.title if len(columns) > 1 else "")))
+        ", ".join(
+            filter(None, (case_in_words(case) if len(cases) > 1 else "", column.title if len(columns) > 1 else ""))
+        )
         for case in cases
         for column in columns
     ]
@@ -138,9 +140,11 @@ def page(stored: Stored) -> str:
     days = sorted(set(stored.dates.values()))
     lines = [
         *BEFORE,
-        f"Measured on {' and '.join(days)} with {versions}; "
-        f"Python {machine['python']}, Git {machine['git']}, {machine['system']}, {machine['cores']} cores, "
-        f"files on {machine['disk']}.",
+        (
+            f"Measured on {' and '.join(days)} with {versions}; "
+            f"Python {machine['python']}, Git {machine['git']}, {machine['system']}, {machine['cores']} cores, "
+            f"files on {machine['disk']}."
+        ),
         "",
     ]
     for subject in SECTIONS:
@@ -155,12 +159,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare only")
     options = parser.parse_args()
-    text = page(Stored.read(FILE))
+    stored = Stored.read(FILE)
+    text = page(stored)
     if not options.check:
         PAGE.write_text(text)
         return 0
     difference = difflib.unified_diff(PAGE.read_text().splitlines(), text.splitlines(), str(PAGE.name), FILE.name)
     lines = list(difference)
+    if stored.digest() not in PAGE.with_suffix(".svg").read_text():
+        lines.append("benchmarks.svg shows other results than the stored ones")
     print("\n".join(lines))
     return int(bool(lines))
 

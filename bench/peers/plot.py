@@ -6,14 +6,18 @@ import matplotlib
 
 matplotlib.use("svg")
 
-from matplotlib import pyplot  # noqa: E402  # after the backend is chosen
-from roster import PEERS  # noqa: E402
-from stored import FILE, Stored  # noqa: E402
+from matplotlib import pyplot  # after the backend is chosen
+from roster import PEERS
+from stored import FILE, Stored
 
 PLOT = Path(__file__).parents[2] / "docs" / "benchmarks.svg"
 PANELS = {
     "save one": ("saves", "whole_ms", {"aexp": "-", "dvc": "-", "dvclive": "-", "mlflow": "-"}),
-    "list all, the first time": ("lists", "first_ms", dict.fromkeys(("aexp", "dvc", "mlflow", "tensorboard", "trackio"), "-")),
+    "list all, the first time": (
+        "lists",
+        "first_ms",
+        dict.fromkeys(("aexp", "dvc", "mlflow", "tensorboard", "trackio"), "-"),
+    ),
     "list all, again": ("lists", "again_ms", dict.fromkeys(("aexp", "dvc", "mlflow", "tensorboard", "trackio"), "-")),
     "push all": ("pushes", "push_ms", {"aexp": "-", "dvc": "-"}),
 }
@@ -47,7 +51,7 @@ def main() -> None:
         panel.grid(visible=True, alpha=0.3)
         panel.legend(fontsize=7)
     panels[0].set_ylabel("ms")
-    figure.savefig(PLOT, metadata={"Date": None, "Creator": None})
+    figure.savefig(PLOT, metadata={"Date": None, "Creator": None, "Identifier": stored.digest()})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The file of results: what was measured, when, with which versions."""
 
+import hashlib
 import json
 import statistics
 from collections.abc import Mapping
@@ -66,6 +67,10 @@ class Stored:
             if (each.subject, dict(each.case), each.peer) == (subject, dict(case), peer):
                 return each
         return None
+
+    def digest(self) -> str:
+        """What identifies the results, so that the plot can tell which ones it shows."""
+        return hashlib.sha256(json.dumps([_plain(each) for each in self.results]).encode()).hexdigest()
 
     def cases(self, subject: str) -> list[dict[str, int]]:
         """The cases of a subject, in the order in which they were measured first."""

@@ -70,15 +70,19 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "Logging",
         (
             "Ten metrics a step into one run.",
-            "When the run has ended, aexp has made a commit that survives a power cut; the plain loop has synced its file; "
-            "the others have done what they do by default.",
+            (
+                "When the run has ended, aexp has made a commit that survives a power cut; the plain loop has synced its file; "
+                "the others have done what they do by default."
+            ),
         ),
     ),
     "many": (
         "Many runs at once",
         (
-            "Runs that are open in one process and one event loop, each logged to from a task of its own: 20 steps of 2 metrics, "
-            "with `asyncio.sleep(0)` after each.",
+            (
+                "Runs that are open in one process and one event loop, each logged to from a task of its own: 20 steps of 2 metrics, "
+                "with `asyncio.sleep(0)` after each."
+            ),
             "A stall is how late another task of the loop wakes up.",
             "Trackers that know no `await` are called as their users do, straight from the task.",
             "Threads, descriptors and memory are what a run adds that is open and logged to, in the process and its children.",
@@ -87,35 +91,45 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "saves": (
         "Saving",
         (
-            "A short run: parameters, five steps of two metrics, and its end, with so many files in the tree and so many runs "
-            "saved before.",
+            (
+                "A short run: parameters, five steps of two metrics, and its end, with so many files in the tree and so many runs "
+                "saved before."
+            ),
             "aexp and DVC keep the code with it; the others keep none.",
-            "aexp and the plain loop sync, so that what is saved survives a power cut; DVC and MLflow leave that to the "
-            "operating system, or to SQLite.",
+            (
+                "aexp and the plain loop sync, so that what is saved survives a power cut; DVC and MLflow leave that to the "
+                "operating system, or to SQLite."
+            ),
         ),
     ),
     "lists": (
         "Listing",
         (
             "All runs with their parameters and last values.",
-            "The first time, no cache is there, and the repository or store is opened within the time; then again in the same "
-            "process.",
+            (
+                "The first time, no cache is there, and the repository or store is opened within the time; then again in the same "
+                "process."
+            ),
         ),
     ),
     "pushes": ("Pushing", ("All experiments at once, without data, to an empty bare repository on the same disk.",)),
     "kills": (
         "Killed",
         (
-            "500 points are logged, then the process is killed with SIGKILL: at once after a loop that never pauses; at once "
-            "after a loop that sleeps for 1 ms a step; or after a second of rest.",
+            (
+                "500 points are logged, then the process is killed with SIGKILL: at once after a loop that never pauses; at once "
+                "after a loop that sleeps for 1 ms a step; or after a second of rest."
+            ),
             "A reader in another process counts what it finds.",
         ),
     ),
     "installs": (
         "Installing and importing",
         (
-            "Everything that `pip install` brings, without compiled bytecode, and the import in a fresh interpreter, whose own "
-            "start is subtracted.",
+            (
+                "Everything that `pip install` brings, without compiled bytecode, and the import in a fresh interpreter, whose own "
+                "start is subtracted."
+            ),
         ),
     ),
 }
@@ -126,8 +140,10 @@ BEFORE = (
     "<!-- Made from bench/peers.json by bench/peers/page.py: change those, not this page. -->",
     "",
     "What aexp costs beside its peers, at the same work, on one machine.",
-    "Each figure is the median of up to three rounds, in which everybody has a turn, each time in a fresh process and in an "
-    "environment of its own, without a network.",
+    (
+        "Each figure is the median of up to three rounds, in which everybody has a turn, each time in a fresh process and in an "
+        "environment of its own, without a network."
+    ),
     "A figure in brackets says how many times as much as aexp: the median of the ratios of the rounds.",
     "Only these travel to other machines; the others belong to this one.",
     "Repeat it with `nox -s bench-peers`; [bench/peers](../bench/peers) holds one small file for each tracker and each subject.",
@@ -135,9 +151,11 @@ BEFORE = (
 )
 
 AFTER = (
-    "Not measured, and reasons to choose a peer all the same: MLflow, Weights & Biases, trackio and TensorBoard draw live "
-    "curves in a browser, aexp does not; MLflow and Weights & Biases have servers, users and permissions, a registry of models "
-    "and integrations with nearly every training framework; DVC runs pipelines.",
+    (
+        "Not measured, and reasons to choose a peer all the same: MLflow, Weights & Biases, trackio and TensorBoard draw live "
+        "curves in a browser, aexp does not; MLflow and Weights & Biases have servers, users and permissions, a registry of models "
+        "and integrations with nearly every training framework; DVC runs pipelines."
+    ),
     "",
     "## How the cost grows",
     "",
@@ -148,7 +166,9 @@ AFTER = (
 def case_in_words(case: Mapping[str, int]) -> str:
     """A case as a head of a table says it."""
     if "pause_ms" in case:
-        return {(0, 0): "no pause", (1, 0): "1 ms a step", (0, 1000): "a second of rest"}[case["pause_ms"], case["rest_ms"]]
+        return {(0, 0): "no pause", (1, 0): "1 ms a step", (0, 1000): "a second of rest"}[
+            case["pause_ms"], case["rest_ms"]
+        ]
     nouns = {"points": "points", "runs": "runs", "files": "files", "existing": "there"}
     return ", ".join(f"{value:,} {nouns[name]}" for name, value in case.items())
 

@@ -37,9 +37,7 @@ async def measure(job: Job) -> Measures:
     kinds = {"bare": "pass", "import": f"import {job.imports}"}
     run(kinds["import"])
     rounds = [{kind: run(statement) for kind, statement in kinds.items()} for _ in range(ROUNDS)]
-    seconds, memory = (
-        [each["import"][place] - each["bare"][place] for each in rounds] for place in (0, 1)
-    )
+    seconds, memory = ([each["import"][place] - each["bare"][place] for each in rounds] for place in (0, 1))
     packages = [package for package in distributions() if package.name not in {"pip", "setuptools", "wheel"}]
     files = [file.locate() for package in packages for file in package.files or [] if file.suffix != ".pyc"]
     size = sum(os.path.getsize(path) for path in files if os.path.isfile(path))

@@ -18,8 +18,9 @@ class Plain(Tracker):
 
     async def log(self, run: TextIO, step: int, values: Values) -> None:
         """A line for each point, as the journal of aexp has a value for each."""
-        for name, value in values.items():
-            run.write(json.dumps({"name": name, "step": step, "value": value}) + "\n")
+        run.writelines(
+            json.dumps({"name": name, "step": step, "value": value}) + "\n" for name, value in values.items()
+        )
 
     async def close(self, run: TextIO) -> None:
         """Sync and close."""
