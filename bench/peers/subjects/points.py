@@ -3,7 +3,10 @@
 from subjects.job import Case, Job, Measures, timed
 
 METRICS = 10
-SLOW = {"dvclive_apart": (10_000, "each step reads the whole run again, so that 100,000 points take minutes")}
+SLOW = {
+    "dvclive_apart": (10_000, "each step reads the whole run again, so that 100,000 points take minutes"),
+    "mlflow": (10_000, "100,000 take minutes"),
+}
 
 
 def cases(quick: bool) -> list[Case]:
