@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PEERS = Path(__file__).parent.parent / "bench" / "peers"
 
 
@@ -22,15 +24,16 @@ def test_the_page_is_made_from_the_stored_figures() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_our_side_of_every_subject_can_be_measured(tmp_path: Path) -> None:
-    """Logging, many runs, saving, listing, pushing and a kill are measured with what is installed here."""
+@pytest.mark.timeout(180)  # a process for each, in turn
+def test_our_side_can_be_measured_with_what_is_installed_here(tmp_path: Path) -> None:
+    """Logging, many runs at once, listing and a kill are measured, with no other environment than this one."""
     store = tmp_path / "figures.json"
-    subjects = ["points", "many", "saves", "lists", "pushes", "kills"]
+    subjects = ["points", "many", "lists", "kills"]
     done = run("run.py", "--quick", "--peers", "aexp", "--only", *subjects, "--store", str(store))
     assert done.returncode == 0, done.stdout + done.stderr
 
     results = {each["subject"]: each["rounds"][0] for each in json.loads(store.read_text())["results"]}
     assert set(results) == set(subjects)
-    assert results["many"]["threads_each"] == results["many"]["descriptors_each"] == 0
+    assert max(results["many"]["threads_each"], results["many"]["descriptors_each"]) < 1
     assert 0 < results["kills"]["kept"] <= 500
     assert all(value >= 0 for measures in results.values() for name, value in measures.items() if name[-3:] == "_ms")
