@@ -148,7 +148,7 @@ def main() -> None:
     stored = Stored.read(options.store) if options.store else Stored()
     stored.machine = {
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "git": git(HERE, "version").split()[2],
         "cores": os.cpu_count(),
         "disk": disk_of(Path(tempfile.gettempdir())).split(" on ")[-1],

@@ -83,6 +83,10 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
                 "Runs that are open in one process and one event loop, each logged to from a task of its own: 20 steps of 2 metrics, "
                 "with `asyncio.sleep(0)` after each."
             ),
+            (
+                "They are opened one after another; those of aexp are saved at once, the others ended one after another, and other "
+                "tasks have their turn in between."
+            ),
             "A stall is how late another task of the loop wakes up.",
             "Trackers that know no `await` are called as their users do, straight from the task.",
             "Threads, descriptors and memory are what a run adds that is open and logged to, in the process and its children.",
@@ -177,6 +181,8 @@ def quantity(value: float, unit: str) -> str:
     """A number with its unit and no more digits than mean something."""
     factor, name = UNITS[unit]
     scaled = value * factor
+    if name == "s" and scaled < 1:
+        scaled, name = scaled * 1_000, "ms"
     if name == "ms" and scaled >= 1_000:
         scaled, name = scaled / 1_000, "s"
     digits = 0 if scaled >= 100 or scaled == int(scaled) else 1 if scaled >= 10 else 2 if scaled >= 1 else 3

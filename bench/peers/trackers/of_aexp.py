@@ -1,5 +1,7 @@
 """Ours."""
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,6 +40,10 @@ class Aexp(Tracker):
     async def close(self, run: aexp.Experiment) -> None:
         """Save a commit, synced."""
         await run.save()
+
+    async def close_all(self, runs: Sequence[aexp.Experiment]) -> None:
+        """Save all at once: those that wait become one group."""
+        await asyncio.gather(*(run.save() for run in runs))
 
     async def count(self) -> int:
         """All records."""

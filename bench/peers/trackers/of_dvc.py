@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import dvc.api
@@ -26,11 +25,6 @@ class Dvc(Tracker):
         """Write the metrics and save; by default, DVC syncs nothing."""
         (self.folder / "metrics.json").write_text(json.dumps(run[1]))
         dvc.api.exp_save(name=run[0])
-
-    async def close_all(self, runs: Sequence[tuple[str, dict[str, float]]]) -> None:
-        """One after another: there is one work tree."""
-        for run in runs:
-            await self.close(run)
 
     async def count(self) -> int:
         """Rows with the name of an experiment."""

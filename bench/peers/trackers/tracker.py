@@ -51,8 +51,10 @@ class Tracker:
         raise NotImplementedError
 
     async def close_all(self, runs: Sequence[Any]) -> None:
-        """End many runs."""
-        await asyncio.gather(*map(self.close, runs))
+        """End many runs, one after another, and let other tasks have their turn in between."""
+        for run in runs:
+            await self.close(run)
+            await asyncio.sleep(0)
 
     async def count(self) -> int:
         """How many runs the tracker lists, each with its parameters and the last values of its metrics."""
