@@ -1,6 +1,6 @@
 """aexp and its peers at the same work, in turn, each time in a fresh process.
 
-    python bench/peers/run.py [--quick] [--only SUBJECT ...] [--peers PEER ...] [--cases KEY=N ...] [--store FILE]
+    python bench/peers/run.py [--quick] [--only SUBJECT ...] [--peers PEER ...] [--cases KEY=N[,KEY=N] ...] [--store FILE]
 
 What is measured replaces what was stored of the same peers and cases, so that the whole can be measured in parts.
 The page of the results is made from the stored file by `page.py`.
@@ -108,7 +108,8 @@ def contend(name: str, options: argparse.Namespace, environments: Environments, 
     """Measure all cases of a subject, printing and storing each."""
     subject = importlib.import_module(f"subjects.{name}")
     for case in subject.cases(options.quick):
-        if options.cases and not {f"{key}={value}" for key, value in case.items()} & set(options.cases):
+        told = {f"{key}={value}" for key, value in case.items()}
+        if options.cases and not any(told >= set(wanted.split(",")) for wanted in options.cases):
             continue
         reasons = {peer: subject.left_out(peer, case) for peer in options.peers}
         with scratch() as top:
@@ -137,7 +138,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smallest sizes, one round, nothing stored by itself")
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS), help="only these subjects")
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS), help="only these peers")
-    parser.add_argument("--cases", nargs="+", help="only cases with one of these in them, as in files=10")
+    parser.add_argument("--cases", nargs="+", help="only these, as in files=10 or files=10,existing=100")
     parser.add_argument("--store", type=Path, help=f"add the results to this file ({FILE.name}, unless --quick)")
     parser.add_argument("--environments", type=Path, help="the folder of the peers' environments; none: this one")
     options = parser.parse_args()
