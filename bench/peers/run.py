@@ -84,8 +84,8 @@ class Contest:
         target.parent.mkdir()
         return copy_repository(self.filled[peer], target)
 
-    def run(self, peers: list[str], case: Mapping[str, int], rounds: int) -> list[Result]:
-        """Rounds in which everybody has a turn; who is slow has one."""
+    def run(self, peers: list[str], case: Mapping[str, int], rounds: int) -> Iterator[list[Result]]:
+        """Rounds in which everybody has a turn; who is slow has one. Yields, after each, what is known."""
         self.filled.clear()
         kept: dict[str, list[Mapping[str, float]]] = {peer: [] for peer in peers}
         slow: set[str] = set()
@@ -101,7 +101,7 @@ class Contest:
                 if time.perf_counter() - start > PATIENCE:
                     slow.add(peer)
             longest = max(longest, time.perf_counter() - round_begun)
-        return [Result(self.name, case, peer, tuple(measured)) for peer, measured in kept.items()]
+            yield [Result(self.name, case, peer, tuple(measured)) for peer, measured in kept.items()]
 
 
 def contend(name: str, options: argparse.Namespace, environments: Environments, stored: Stored) -> None:
@@ -112,16 +112,18 @@ def contend(name: str, options: argparse.Namespace, environments: Environments, 
         if options.cases and not any(told >= set(wanted.split(",")) for wanted in options.cases):
             continue
         reasons = {peer: subject.left_out(peer, case) for peer in options.peers}
+        left_out = [Result(name, case, peer, (), reason) for peer, reason in reasons.items() if reason]
         with scratch() as top:
             contest = Contest(name, subject, environments, top)
-            measured = contest.run([peer for peer in options.peers if reasons[peer] is None], case, options.rounds)
-        left_out = [Result(name, case, peer, (), reason) for peer, reason in reasons.items() if reason]
-        for result in [*measured, *left_out]:
-            stored.put(result)
-            print(line(result), flush=True)
-        if options.store:
-            stored.dates[name] = datetime.now(UTC).date().isoformat()
-            stored.write(options.store)
+            for measured in contest.run(
+                [peer for peer in options.peers if reasons[peer] is None], case, options.rounds
+            ):
+                for result in [*measured, *left_out]:
+                    stored.put(result)
+                stored.dates[name] = datetime.now(UTC).date().isoformat()
+                if options.store:
+                    stored.write(options.store)
+        print("\n".join(map(line, [*measured, *left_out])), flush=True)
 
 
 def line(result: Result) -> str:
