@@ -1,9 +1,8 @@
-"""The page of the results, `docs/benchmarks.md`, made from the stored file.
+"""The page of the results, `docs/benchmarks.md`, and the short table in the README, made from the stored file.
 
     python bench/peers/page.py [--check]
 
-`--check` writes nothing and exits with 1 when the page is not what the stored file makes of it, or the plot beside it,
-which `plot.py` draws, shows other results.
+`--check` writes nothing and exits with 1 when they are not what the stored file makes of them, or the plot beside it, which `plot.py` draws, shows other results.
 """
 
 import argparse
@@ -13,62 +12,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from attrs import frozen
+from cells import cell_of, ratio_of
 from roster import OURS, PEERS
-from stored import FILE, Result, Stored
+from stored import FILE, Stored
+from summary import README, with_summary
 from wording import AFTER, BEFORE, COLUMNS, SECTIONS, TABLES, Column, case_in_words, quantity
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-CLEARLY = 1.05
-
-
-@frozen
-class Cell:
-    """A measure of a peer in a case, and how it stands to ours."""
-
-    column: Column
-    result: Result
-    value: float
-    ours: float | None
-    ratio: float | None
-
-    @property
-    def better(self) -> bool:
-        """Whether the peer is clearly better than ours, by the medians."""
-        if self.ours is None:
-            return False
-        less, more = (self.ours, self.value) if self.column.more_is_better else (self.value, self.ours)
-        return less * CLEARLY < more
-
-    def __str__(self) -> str:
-        """The median, and the ratio where it says something."""
-        text = quantity(self.value, self.column.unit)
-        if self.ratio is None or not self.column.compared or self.result.peer == OURS:
-            return text
-        return f"{text} ({self.ratio:.2g} x)" if self.ratio < 10 else f"{text} ({self.ratio:,.0f} x)"
-
-
-def ratio_of(theirs: Result, ours: Result | None, measure: str) -> float | None:
-    """The median over the rounds of theirs by ours; None where there is nothing to divide by."""
-    if ours is None:
-        return None
-    pairs = [
-        {**mine, "theirs": other[measure]}
-        for other, mine in zip(theirs.rounds, ours.rounds, strict=False)
-        if mine.get(measure) and measure in other
-    ]
-    ratios = sorted(pair["theirs"] / pair[measure] for pair in pairs)
-    return ratios[len(ratios) // 2] if ratios else None
-
-
-def cell_of(stored: Stored, subject: str, case: Mapping[str, int], peer: str, column: Column) -> Cell | None:
-    """What is known of a peer; None if it was not measured."""
-    result = stored.find(subject, case, peer)
-    value = result.median(column.measure) if result else None
-    if result is None or value is None:
-        return None
-    ours = stored.find(subject, case, OURS)
-    return Cell(column, result, value, ours and ours.median(column.measure), ratio_of(result, ours, column.measure))
 
 
 def table(stored: Stored, subject: str, cases: Sequence[Mapping[str, int]], columns: Sequence[Column]) -> list[str]:
@@ -179,12 +129,14 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare only")
     options = parser.parse_args()
     stored = Stored.read(FILE)
-    text = page(stored)
+    wanted = {PAGE: page(stored), README: with_summary(README.read_text(), stored)}
     if not options.check:
-        PAGE.write_text(text)
+        for path, text in wanted.items():
+            path.write_text(text)
         return 0
-    difference = difflib.unified_diff(PAGE.read_text().splitlines(), text.splitlines(), str(PAGE.name), FILE.name)
-    lines = list(difference)
+    lines: list[str] = []
+    for path, text in wanted.items():
+        lines += difflib.unified_diff(path.read_text().splitlines(), text.splitlines(), path.name, FILE.name)
     if stored.digest() not in PAGE.with_suffix(".svg").read_text():
         lines.append("benchmarks.svg shows other results than the stored ones")
     print("\n".join(lines))
