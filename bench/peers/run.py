@@ -141,11 +141,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS), help="only these subjects")
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS), help="only these peers")
     parser.add_argument("--cases", nargs="+", help="only these, as in files=10 or files=10,existing=100")
+    parser.add_argument("--rounds", type=int, help=f"at most so many rounds ({ROUNDS}; 1 with --quick)")
     parser.add_argument("--store", type=Path, help=f"add the results to this file ({FILE.name}, unless --quick)")
     parser.add_argument("--environments", type=Path, help="the folder of the peers' environments; none: this one")
     options = parser.parse_args()
     options.store = options.store or (None if options.quick else FILE)
-    options.rounds = 1 if options.quick else ROUNDS
+    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
 
     environments = Environments(options.environments and options.environments.resolve())
     stored = Stored.read(options.store) if options.store else Stored()
