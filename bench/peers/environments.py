@@ -42,14 +42,16 @@ class Environments:
         return sys.executable if self.folder is None else str(self.folder / peer.environment / "bin" / "python")
 
     def prepare(self, peer: Peer) -> None:
-        """Make the environment and install into it, unless that was done; ours is installed anew each time."""
+        """Make the environment and install into it, unless that was done; ours, too, when a file of it has changed."""
         if self.folder is None:
             return
         place = self.folder / peer.environment
         done = place / "installed.json"
         if not done.exists() or json.loads(done.read_text()) != list(peer.requires):
             subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(place)], check=True)
-        elif peer.environment != OURS:
+        elif peer.environment != OURS or all(
+            file.stat().st_mtime < done.stat().st_mtime for file in (ROOT / "aexp").rglob("*.py")
+        ):
             return
         requires = [str(ROOT) if name == OURS else name for name in peer.requires]
         if requires:
