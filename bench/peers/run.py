@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", help="only these, as in files=10 or files=10,existing=100")
     parser.add_argument("--rounds", type=int, help=f"at most so many rounds ({ROUNDS}; 1 with --quick)")
     parser.add_argument("--store", type=Path, help=f"add the results to this file ({FILE.name}, unless --quick)")
+    parser.add_argument("--note", help="what readers of the page must know of this machine, as a sentence; it is kept")
     parser.add_argument("--environments", type=Path, help="the folder of the peers' environments; none: this one")
     options = parser.parse_args()
     options.store = options.store or (None if options.quick else FILE)
@@ -151,6 +152,7 @@ def main() -> None:
     environments = Environments(options.environments and options.environments.resolve())
     stored = Stored.read(options.store) if options.store else Stored()
     stored.machine = {
+        "note": stored.machine.get("note", "") if options.note is None else options.note,
         "python": platform.python_version(),
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "git": git(HERE, "version").split()[2],
