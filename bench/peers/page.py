@@ -114,6 +114,7 @@ def page(stored: Stored) -> str:
             f"Python {machine['python']}, Git {machine['git']}, {machine['system']}, {machine['cores']} cores, "
             f"files on {machine['disk']}."
         ),
+        *filter(None, [machine.get("note")]),
         "",
     ]
     for subject in SECTIONS:
