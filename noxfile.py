@@ -87,7 +87,7 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def long(session: nox.Session) -> None:
-    """What takes long: a kill at every single step, thousands of random trees, ten gigabytes."""
+    """What takes long: a kill, a power cut and a refusal at every single step, thousands of random trees, ten gigabytes."""
     session.install("-e", ".[tests]")
     session.run("pytest", *(session.posargs or (*TWO, "-m", "slow and not compat", *ELSEWHERE[:-1])))
 
