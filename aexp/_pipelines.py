@@ -13,8 +13,9 @@ from ._formats.experiment import Others
 from ._formats.gitobjects import FOLDER, SYMLINK, Entry, Kind, parse_tree
 from ._formats.params import is_json, load_values, plain_params
 from ._formats.pipeline import Named, merge_named, named, tracked, walk_order
-from ._git import Handle, Presence, object_size, read_object
+from ._git import Handle, object_size, read_object
 from ._layout import LOCK, METRICS, PARAMS, PIPELINE
+from ._presence import Presence
 from .errors import GitError, InvalidParams
 
 K = TypeVar("K")

@@ -2,13 +2,13 @@
 
 import ast
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
 from ._fields import MISSING, Get, is_number
 from ._language import Reader
-from ._values import Record
+from ._values import Record, pack_again
 from .errors import ExperimentNotFound
 
 T_co = TypeVar("T_co", covariant=True)
@@ -22,7 +22,7 @@ def nothing() -> None:
 
 
 class Choice(Protocol[T_co]):
-    """Makes something of records."""
+    """Makes something of records; the mappings that it looks into, they leave packed again."""
 
     def __call__(self, records: Iterable[Record], pause: Pause = nothing) -> T_co:
         """Return it; call *pause* for every record or two."""
@@ -49,15 +49,13 @@ def compile_sort(keys: str | Sequence[str]) -> Choice[list[Record]]:
     orders = [_order(key) for key in ([keys] if isinstance(keys, str) else keys)]
 
     def order(records: Iterable[Record], pause: Pause = nothing) -> list[Record]:
-        if not orders:
-            return list(records)
         found: list[Record] = []
         columns: list[list[_Ranked]] = [[] for _ in orders]
         for record in records:
-            pause()
             found.append(record)
             for column, (get, _) in zip(columns, orders, strict=True):
                 column.append(_ranked(get(record)))
+            pack_again(record)
         places: Sequence[int] = range(len(found))
         for column, (_, descending) in zip(reversed(columns), reversed(orders), strict=True):
             places = _ordered(places, column, descending, pause)
@@ -79,7 +77,8 @@ def compile_select(
         raise ValueError(f"a limit is at least 0, not {limit}")
 
     def choose(records: Iterable[Record], pause: Pause = nothing) -> list[Record]:
-        return order(records if keep is None else filter(keep, records), pause)[:limit]
+        unhurried = _pausing(records, pause)
+        return order(unhurried if keep is None else filter(keep, unhurried), pause)[:limit]
 
     return choose
 
@@ -93,15 +92,16 @@ def compile_best(metric: str, mode: Mode = "max", where: str | None = None) -> C
     keep = None if where is None else compile_where(where)
     if mode not in ("min", "max"):
         raise ValueError(f"mode is one of min, max, not {mode!r}")
-    choose: Callable[..., Record | None] = max if mode == "max" else min
+    better: Callable[[Any, Any], bool] = operator.gt if mode == "max" else operator.lt
 
     def best(records: Iterable[Record], pause: Pause = nothing) -> Record:
-        measured: list[Record] = []
-        for record in records:
-            pause()
-            if is_number(record.metrics.get(metric)) and (keep is None or keep(record)):
-                measured.append(record)
-        found = choose(measured, key=lambda each: each.metrics[metric], default=None)
+        found: Record | None = None
+        value: Any = None
+        for record in _pausing(records, pause):
+            measured = record.metrics.get(metric)
+            if is_number(measured) and (value is None or better(measured, value)) and (keep is None or keep(record)):
+                found, value = record, measured
+            pack_again(record)
         if found is None:
             of = "" if where is None else f" of those where {where}"
             raise ExperimentNotFound(f"best {metric}", f"none{of} has a number as its metric {metric!r}")
@@ -124,6 +124,12 @@ def select(
 def best_of(records: Iterable[Record], metric: str, mode: Mode = "max", where: str | None = None) -> Record:
     """Return the record with the best value of *metric*; raise `ExperimentNotFound` when none has it."""
     return compile_best(metric, mode, where)(records)
+
+
+def _pausing(records: Iterable[Record], pause: Pause) -> Iterator[Record]:
+    for record in records:
+        pause()
+        yield record
 
 
 # ---- order ----

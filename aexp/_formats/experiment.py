@@ -29,8 +29,6 @@ _ENDING: Final = r"\n\nAexp-Id: (\w+)\nAexp-Name: [^\n]+\nAexp-Status: \w+\n\Z"
 _STATUS: Final = {status.value: status for status in Status}
 MARK: Final = b'"$'
 """What JSON holds in which `from_json` has something to do."""
-
-
 _CARRIED: Final = {path: object_id(Kind.BLOB, text.encode()) for path, text in SKELETON}
 
 Files = Mapping[str, Mapping[str, Any]]
@@ -217,8 +215,8 @@ def record(
 
     *others* is what the tree's other files hold; where a name stands in several, the experiment's own wins.
     """
-    params = orjson.dumps([[f"{folder}/{PARAMS}", experiment["params"]]])
-    measured = orjson.dumps([[f"{folder}/{METRICS}", metrics]])
+    params = _packed([[f"{folder}/{PARAMS}", experiment["params"]]])
+    measured = _packed([[f"{folder}/{METRICS}", metrics]])
     if MARK in measured:
         measured = pack_files({f"{folder}/{METRICS}": metrics})
     found = unpacked_later(_told(rev, ref, experiment, others.damaged), others, params, measured)
@@ -229,7 +227,12 @@ def record(
 
 def pack_files(files: Files) -> bytes:
     """Return what *files* hold as a record keeps it; raise `ValueError` or `TypeError` for what JSON cannot hold."""
-    return orjson.dumps([[path, to_json(content)] for path, content in files.items()])
+    return _packed([[path, to_json(content)] for path, content in files.items()])
+
+
+def _packed(value: object) -> bytes:
+    """Return *value* as JSON, copied: to free 10,000 of the pieces that orjson cuts it from takes 15 ms at once."""
+    return bytes(memoryview(orjson.dumps(value)))
 
 
 def unpack_files(packed: bytes) -> dict[str, Mapping[str, Any]]:
@@ -253,7 +256,7 @@ def _told(rev: str, ref: str, experiment: Mapping[str, Any], damaged: str | None
         experiment["duration"],
         tuple(experiment["checkpoints"]),
         code_from_json(experiment["code"]),
-        tuple([artifact_from_json(each) for each in experiment.get("artifacts", ())]),
+        tuple([artifact_from_json(each) for each in experiment.get("artifacts") or ()]),
         damaged,
     )
 
