@@ -8,17 +8,12 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from ._fields import MISSING, Get, is_number
 from ._language import Reader
-from ._values import Record, pack_again
+from ._packing import pack_again
+from ._values import Pause, Record, nothing
 from .errors import ExperimentNotFound
 
 T_co = TypeVar("T_co", covariant=True)
 Mode = Literal["min", "max"]
-Pause = Callable[[], None]
-"""Called again and again while it takes long, so that others get their turn."""
-
-
-def nothing() -> None:
-    """Do not pause."""
 
 
 class Choice(Protocol[T_co]):

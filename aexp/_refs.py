@@ -30,8 +30,8 @@ def list_refs(handle: Handle, prefix: str) -> dict[str, str]:
     try:
         with open(os.path.join(handle.common, "packed-refs"), encoding="utf-8", errors="surrogateescape") as file:
             for line in file:
+                breath()
                 if line.startswith(prefix, 41):
-                    breath()
                     found[line[41:-1]] = line[:40]
     except FileNotFoundError:
         pass

@@ -1,7 +1,7 @@
 """The values that the public API hands out and takes: frozen, comparable, without behaviour of their own."""
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, overload
@@ -21,6 +21,8 @@ StrPath = str | PathLike[str]
 CodeMode = Literal["tracked", "all", "none"]
 OnError = Literal["save", "keep", "discard"]
 Output = Literal["log", "show", "inherit"]
+Pause = Callable[[], None]
+"""Called again and again while something takes long, so that others get their turn."""
 
 SECRET_FILES: Final = (
     ".env",
@@ -45,6 +47,10 @@ SECRET_FILES: Final = (
     "*.keystore",
 )
 """Names of untracked files that `code="all"` never captures (patterns of `fnmatch`, any case)."""
+
+
+def nothing() -> None:
+    """Do not pause."""
 
 
 @frozen(kw_only=True)
@@ -217,43 +223,6 @@ class Record(_Unpacked):
     params_by_file: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
     metrics: Mapping[str, Any] = field(factory=dict)
     metrics_by_file: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
-
-
-class _Draft(Record):
-    """A record while it is made: its fields can be set, and at a tenth of what it costs to go around a frozen class."""
-
-    __slots__ = ()
-    __setattr__ = object.__setattr__
-    __delattr__ = object.__delattr__
-
-
-def unpacked_later(values: Sequence[Any], source: Source, params: bytes, metrics: bytes) -> Record:
-    """Return a record with *values* for all its fields, in order, but the mappings.
-
-    These *source* makes of *params* and *metrics* when they are asked for.
-    """
-    record: Any = _Draft.__new__(_Draft)
-    record.name, record.id, record.rev, record.ref, record.baseline, record.status, record.error = values[:7]
-    record.tags, record.message, record.created, record.ended, record.duration, record.checkpoints = values[7:13]
-    record.code, record.artifacts, record.damaged = values[13:]
-    record._source, record._params, record._metrics = source, params, metrics
-    record.__class__ = Record
-    return record  # type: ignore[no-any-return]
-
-
-def pack_again(record: Record) -> None:
-    """Let go of the mappings that a query made of what *record* left packed; whoever asks for them has them made anew."""
-    if hasattr(record, "_source"):
-        for name in ("params", "metrics"):
-            try:  # noqa: SIM105  # ten thousand times, and twice as fast as `suppress`
-                object.__delattr__(record, name)
-            except AttributeError:
-                pass
-
-
-def packed(record: Record) -> tuple[bytes, bytes] | None:
-    """Return what *record* keeps of its own parameters and metrics; None when its mappings were given."""
-    return (record._params, record._metrics) if hasattr(record, "_source") else None
 
 
 class Records(Sequence[Record]):

@@ -13,7 +13,8 @@ from attrs import evolve, field, frozen
 from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, SKELETON, parse_experiment_ref, split_experiment_ref
 from .._lifecycle import Status
 from .._names import metric_file
-from .._values import Record, unpacked_later
+from .._packing import unpacked_later
+from .._values import Record
 from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
 from .artifacts import artifact_from_json, artifact_to_json, section
 from .gitobjects import Commit, Kind, Signature, object_id, trailers

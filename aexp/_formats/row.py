@@ -11,7 +11,8 @@ from attrs import field, frozen
 
 from .._layout import split_experiment_ref
 from .._lifecycle import Status
-from .._values import Record, packed, unpacked_later
+from .._packing import packed, unpacked_later
+from .._values import Record
 from .account import code_from_json, code_to_json, failure_from_json, failure_to_json
 from .artifacts import artifact_from_json, artifact_to_json
 from .experiment import Others

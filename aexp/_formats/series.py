@@ -4,14 +4,14 @@ import io
 import operator
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import isfinite, nan
 from typing import Any, Final, SupportsFloat
 
 from attrs import define, field
 
-from .._values import Series
+from .._values import Pause, Series, nothing
 
 Number = float | int | bool
 EXACT: Final = 2**53
@@ -118,14 +118,6 @@ class Points:
         return Points([steps[position] for position in order], [self.values[position] for position in order], stamps)
 
 
-Pause = Callable[[], None]
-"""Called again and again while it takes long, so that others get their turn."""
-
-
-def nothing() -> None:
-    """Do not pause."""
-
-
 @define(eq=False, repr=False)
 class Curve:
     """The points of one metric on their way to a `Series`.
@@ -151,7 +143,11 @@ class Curve:
                 self.stamps[offset + position] = stamp
 
     def _fill(self, size: int) -> None:
-        self.stamps.extend(array("d", [nan]) * (size - len(self.stamps)))
+        missing = array("d", [nan]) * (size - len(self.stamps))
+        if self.stamps:
+            self.stamps.extend(missing)
+        else:
+            self.stamps = missing
 
     def append(self, later: "Curve") -> None:
         """Add the points of another curve behind those that are here."""
