@@ -239,7 +239,7 @@ def _packed(value: object) -> bytes:
 def unpack_files(packed: bytes) -> dict[str, Mapping[str, Any]]:
     """Undo `pack_files`."""
     pairs = orjson.loads(packed)
-    return {path: from_json(content) for path, content in pairs} if MARK in packed else dict(pairs)
+    return dict(pairs) if MARK not in packed else {path: from_json(content) for path, content in pairs}
 
 
 def _told(rev: str, ref: str, experiment: Mapping[str, Any], damaged: str | None) -> tuple[Any, ...]:
@@ -324,10 +324,8 @@ def together(files: Files) -> Mapping[str, Any]:
 
 def measured(files: Files) -> dict[str, Any]:
     """Return the metrics of several files as one flat mapping; of equal names the last file's counts."""
-    measured: dict[str, Any] = {}
-    for tree in files.values():
-        measured |= flat(tree)
-    return measured
+    found = [flat(tree) for tree in files.values()]
+    return found[0] if len(found) == 1 else {name: value for each in found for name, value in each.items()}
 
 
 def damaged_record(rev: str, ref: str, reason: str) -> Record:

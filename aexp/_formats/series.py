@@ -278,7 +278,9 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if type(value) is float or type(value) is int:  # as most are; to ask for a mapping takes as long as the rest
+            found[name] = value
+        elif type(value) is dict or isinstance(value, Mapping):
             found.update(flat(value, f"{name}/"))
         else:
             found[name] = float(value) if isinstance(value, str) and value in ("nan", "inf", "-inf") else value
