@@ -50,7 +50,6 @@ def compile_sort(keys: str | Sequence[str]) -> Choice[list[Record]]:
             found.append(record)
             for column, (get, _) in zip(columns, orders, strict=True):
                 column.append(_ranked(get(record)))
-            pack_again(record)
         places: Sequence[int] = range(len(found))
         for column, (_, descending) in zip(reversed(columns), reversed(orders), strict=True):
             places = _ordered(places, column, descending, pause)
@@ -72,8 +71,7 @@ def compile_select(
         raise ValueError(f"a limit is at least 0, not {limit}")
 
     def choose(records: Iterable[Record], pause: Pause = nothing) -> list[Record]:
-        unhurried = _pausing(records, pause)
-        return order(unhurried if keep is None else filter(keep, unhurried), pause)[:limit]
+        return order(_kept(records, keep, pause), pause)[:limit]
 
     return choose
 
@@ -92,11 +90,10 @@ def compile_best(metric: str, mode: Mode = "max", where: str | None = None) -> C
     def best(records: Iterable[Record], pause: Pause = nothing) -> Record:
         found: Record | None = None
         value: Any = None
-        for record in _pausing(records, pause):
+        for record in _kept(records, keep, pause):
             measured = record.metrics.get(metric)
-            if is_number(measured) and (value is None or better(measured, value)) and (keep is None or keep(record)):
+            if is_number(measured) and (value is None or better(measured, value)):
                 found, value = record, measured
-            pack_again(record)
         if found is None:
             of = "" if where is None else f" of those where {where}"
             raise ExperimentNotFound(f"best {metric}", f"none{of} has a number as its metric {metric!r}")
@@ -121,10 +118,13 @@ def best_of(records: Iterable[Record], metric: str, mode: Mode = "max", where: s
     return compile_best(metric, mode, where)(records)
 
 
-def _pausing(records: Iterable[Record], pause: Pause) -> Iterator[Record]:
+def _kept(records: Iterable[Record], keep: Callable[[Record], bool] | None, pause: Pause) -> Iterator[Record]:
+    """Yield the records that are to be kept; what was looked into by then, here or there, is packed again."""
     for record in records:
         pause()
-        yield record
+        if keep is None or keep(record):
+            yield record
+        pack_again(record)
 
 
 # ---- order ----
