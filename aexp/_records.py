@@ -258,7 +258,7 @@ def _content(handle: Handle, id: bytes, name: str) -> bytes:
     try:
         return read_object(handle, id, MOST)[1]
     except GitError as error:
-        raise GitError(f"read {name}", error.detail) from None
+        raise GitError(f"{error.action} ({name})", error.detail) from None
 
 
 def _at(handle: Handle, tree: str, path: str) -> Entry:
