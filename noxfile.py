@@ -79,6 +79,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Defects made in a copy, one by one: the tests that are named for each must notice; `-- NAME` makes one."""
+    session.install("-e", ".[tests]")
+    session.run("python", "tests/mutants.py", *session.posargs)
+
+
+@nox.session(default=False)
 def long(session: nox.Session) -> None:
     """What takes long: a kill at every single step, thousands of random trees, ten gigabytes."""
     session.install("-e", ".[tests]")

@@ -13,6 +13,7 @@ from typing import IO, Final, Literal
 from attrs import define, field, frozen
 
 from ._git import Handle, command, environment, place
+from ._groups import lives, send
 from .errors import GitNotFound
 
 TICK: Final = 0.05
@@ -128,25 +129,16 @@ def end(child: Child) -> None:
     if child.poll() is None:
         child.terminate()
     _wait(child, GRACE)
-    _signal(child, signal.SIGTERM)
+    send(child.pid, signal.SIGTERM)
     _wait(child, GRACE)
-    _signal(child, signal.SIGKILL)
+    send(child.pid, signal.SIGKILL)
     child.wait()
 
 
 def _wait(child: Child, grace: float) -> None:
     due = time.monotonic() + grace
-    while (child.poll() is None or _signal(child, 0)) and time.monotonic() < due:
+    while (child.poll() is None or lives(child.pid)) and time.monotonic() < due:
         time.sleep(0.01)
-
-
-def _signal(child: Child, number: int) -> bool:
-    """Send a signal to the group of *child*; say whether anybody is left in it (a process that nobody reaped counts)."""
-    try:
-        os.killpg(child.pid, number)
-    except (ProcessLookupError, PermissionError):  # macOS says the latter of zombies
-        return False
-    return True
 
 
 def _ignore(_: str) -> None:

@@ -23,6 +23,7 @@ from ._experiment import Experiment
 from ._formats.batch import Stream
 from ._formats.journal import Kind
 from ._formats.plain import plain
+from ._gatherer import Gatherer
 from ._git import open_handle, resolve_commit
 from ._journal import Journal
 from ._layout import ROOT, WORKSPACES
@@ -32,13 +33,14 @@ from ._pipelines import Pipelines
 from ._reading import Reading
 from ._running import stop
 from ._saver import Saver
+from ._secrets import Censor
 from ._sessions import session_joins
 from ._store import Start, Started, Store, open_store
 from ._upkeep import Upkeep
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
 from ._ways import DVC_ROOT, Join, Within, run_of_dvc
-from ._workers import Gatherer, Worker, settled
+from ._workers import Worker, all_closed, settled
 
 if TYPE_CHECKING:
     from ._formats.series import Number
@@ -83,8 +85,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         try:
             self._dvc = await writer.run(_tidy, path)
         except BaseException:
-            await reader.aclose()
-            await writer.aclose()
+            await all_closed(reader, writer)
             raise
         self._reader, self._writer = reader, writer
         self._watcher = Worker("aexp-live", lambda: _open_living(path), path)
@@ -97,6 +98,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         Experiments that are still open stay in the journal, where `interrupted()` lists them. A disk that refuses is
         asked again for `Settings.close_timeout` seconds; then raises `PointsLost`. Cancelled, it finishes first.
         """
+        if self._process != os.getpid():  # in a forked child nothing of it is ours to close
+            self._reader = self._desk = None
         if self._reader is not None:
             await settled(asyncio.ensure_future(self._close()))
 
@@ -123,9 +126,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
                 await self._hide()
                 await writer.run(Store.close)
             finally:
-                await reader.aclose()
-                await writer.aclose()
-                await watcher.aclose()
+                await all_closed(reader, writer, watcher)
 
     async def __aenter__(self) -> Self:
         """Open."""
@@ -177,19 +178,22 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         *overrides* change tracked parameter files of this experiment's tree (YAML, JSON, TOML, Python), value by value, in
         the grammar of `dvc exp run -S`: `"train.lr=0.1"` in params.yaml, `"conf/a.toml:x=1"`, `"+new=2"`, `"~old"`; the work
         tree stays as it is. `init()` raises `InvalidParams` for a file or key that is not there.
-        Raises `InvalidName`, `InvalidParams` and `UnsafePath`; nothing is written.
+        Raises `InvalidName`, `InvalidParams` and `UnsafePath`; nothing is written. In the place of what looks like a secret
+        `***` is kept, with the warning `SecretRedacted`; see `Settings.allow_secrets`.
         """
+        censor = Censor(self._settings.allow_secrets, os.environ)
         options = Options(
             name=None if name is None else check_experiment_name(name),
-            params={} if params is None else plain(params),
+            params={} if params is None else censor.clean(plain(params), "params"),
             baseline=baseline,
             code=_one_of("code", code, ("tracked", "all", "none")),
-            tags=tuple(dict.fromkeys(check_tag(tag) for tag in tags)),
-            message="" if message is None else check_message(message),
+            tags=censor.clean(tuple(dict.fromkeys(check_tag(tag) for tag in tags)), "tags"),
+            message="" if message is None else censor.clean(check_message(message), "message"),
             on_error=_one_of("on_error", on_error, ("save", "keep", "discard")),
             force=force,
-            overrides=parsed(overrides, self._settings.folder),
+            overrides=parsed(overrides, self._settings.folder, censor),
             outs=tuple(dict.fromkeys(check_file_path(path, folder=self._settings.folder) for path in outs)),
+            censor=censor,
         )
         return Experiment(self._ready, options)
 
@@ -228,7 +232,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
             if found.session.id != desk.session:
                 await desk.worker.run(_release, found)
             raise
-        experiment = Experiment(self._ready, options_of(account))
+        experiment = Experiment(self._ready, options_of(account, Censor(self._settings.allow_secrets, os.environ)))
         experiment._take_up(desk, evolve(account, complete=True), stream, text, last)
         return experiment
 

@@ -12,12 +12,13 @@ from ._formats.account import Account, intent_to_json
 from ._formats.batch import Stream
 from ._formats.experiment import Author, intend, upon
 from ._formats.journal import Kind
+from ._gatherer import Gatherer
 from ._job import Job
 from ._journal import Journal
 from ._store import Store
 from ._values import Record, Settings
 from ._ways import Within
-from ._workers import Gatherer, Worker
+from ._workers import Worker
 
 if TYPE_CHECKING:
     from ._preview import Preview

@@ -23,27 +23,10 @@ OnError = Literal["save", "keep", "discard"]
 Output = Literal["log", "show", "inherit"]
 
 SECRET_FILES: Final = (
-    ".env",
-    ".env.*",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "*.kdbx",
-    "id_rsa*",
-    "id_dsa*",
-    "id_ecdsa*",
-    "id_ed25519*",
-    ".netrc",
-    "_netrc",
-    ".git-credentials",
-    ".npmrc",
-    ".pypirc",
-    "credentials",
-    "credentials.json",
-    "secrets.*",
-    "*.keystore",
-)
+    ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "id_rsa*", "id_dsa*", "id_ecdsa*",
+    "id_ed25519*", ".netrc", "_netrc", ".git-credentials", ".npmrc", ".pypirc",
+    "credentials", "credentials.json", "secrets.*", "*.keystore",
+)  # fmt: skip
 """Names of untracked files that `code="all"` never captures (patterns of `fnmatch`, any case)."""
 
 
@@ -69,6 +52,9 @@ class Settings:
     """The most that `code="all"` captures of untracked files in all."""
     secret_files: tuple[str, ...] = SECRET_FILES
     """Names of untracked files that are never captured (patterns of `fnmatch`)."""
+    allow_secrets: tuple[str, ...] = ()
+    """What is kept although it looks like a secret: `params.model.api_key`, `tags`, `message`, `artifacts`, `error` (an
+    exception's text), or patterns of them with `*`; all else is `***` instead, with the warning `SecretRedacted`."""
     connect_timeout: float = 60.0
     """How long a Git remote may take to its first word before `push` or `pull` gives up."""
     stall_timeout: float = 120.0
