@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 
 import anyio
 
-from ._files import Stopped, Thread
+from ._files import Stopped, Thread, told_of_disk
 from .errors import ForkedError, RepositoryClosed
 
 if TYPE_CHECKING:
@@ -119,14 +119,12 @@ class Worker(Generic[H]):
     async def run(self, function: Callable[Concatenate[H, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call *function* in the thread, with the lent thing first; return or raise what it does.
 
-        Raises `RepositoryClosed` once the thread has ended, and `ForkedError` in a forked child, where it never was: a
-        call would not return. Cancelled before it began, it never runs; afterwards it is
-        waited for, and the cancellation raised then.
+        Raises `RepositoryClosed`, and `ForkedError` in a forked child. Cancelled, it never runs, or is waited for first.
         """
         if self._process != os.getpid():
             raise ForkedError
         try:
-            asked: Future[T] = self._thread.submit(lambda: function(self._lend(), *args, **kwargs))
+            asked: Future[T] = self._thread.submit(lambda: _told(lambda: function(self._lend(), *args, **kwargs)))
         except RuntimeError as error:  # the thread has ended
             raise RepositoryClosed(self._path) from error
         return await finished(asyncio.wrap_future(asked), asked.cancel)
@@ -145,27 +143,13 @@ class Worker(Generic[H]):
         self._lent = None
 
     async def aclose(self) -> None:
-        """Let the lent thing go and end the thread, once all that was asked for before is done; nothing in a forked child."""
-        if self._process != os.getpid():
-            return
+        """Let the lent thing go and end the thread, once all that was asked for before is done."""
         last = self._last = self._last or self._thread.submit(self._let_go)
         self._thread.shutdown(wait=False)
         try:
             await settled(asyncio.wrap_future(last))
         finally:
             self._thread.shutdown()  # it has nothing left to do, so the loop does not wait here
-
-
-async def all_closed(*workers: Worker[Any]) -> None:
-    """End *workers*, all of them, however often the caller is cancelled meanwhile; then raise that cancellation."""
-    cancelled: asyncio.CancelledError | None = None
-    for worker in workers:
-        try:
-            await worker.aclose()
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
 
 
 async def errand(
@@ -192,7 +176,7 @@ async def errand(
                 stop.set()
 
     try:
-        asked = thread.submit(call, stop.is_set, lambda news: _tell(loop, hear, news))
+        asked = thread.submit(_told, lambda: call(stop.is_set, lambda news: _tell(loop, hear, news)))
     except RuntimeError as error:  # the threads have ended
         raise RepositoryClosed("") from error
     future = asyncio.wrap_future(asked)
@@ -295,9 +279,20 @@ async def aside(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) 
     Cancelled, it is seen through, and the cancellation raised then.
     """
     thread = Thread("aexp-aside")
-    asked = thread.submit(function, *args, **kwargs)
+    asked = thread.submit(_told, partial(function, *args, **kwargs))
     thread.shutdown(wait=False)
     return await finished(asyncio.wrap_future(asked), lambda: False)
+
+
+def _told(call: Callable[[], T]) -> T:
+    """Return what *call* does; a disk that is full or broken and a lack of descriptors are told as errors of ours."""
+    try:
+        return call()
+    except OSError as error:
+        ours = told_of_disk(error)
+        if ours is error:
+            raise
+        raise ours from error
 
 
 class Gatherer(Generic[A, R]):
@@ -384,3 +379,22 @@ def _answer(answered: "Iterable[tuple[asyncio.Future[R], R | Exception]]") -> No
             future.exception()  # read it: a caller that was cancelled does not ask, and that is no mistake
         else:
             future.set_result(answer)
+
+
+def answer(future: "Future[T]", value: T) -> None:
+    """Give *value* to who waits for *future*, if anybody still does."""
+    with suppress(InvalidStateError):
+        future.set_result(value)
+
+
+def fail(future: "Future[Any]", failure: BaseException) -> None:
+    """Give *failure* to who waits for *future*, if anybody still does."""
+    with suppress(InvalidStateError):
+        future.set_exception(failure)
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait until *event* is set, at most *seconds*."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

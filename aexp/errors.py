@@ -1,7 +1,6 @@
 """Every error that aexp raises: one tree, importable from `aexp` itself.
 
-Each error carries its data as attributes, is also the built-in exception it is a kind of, and
-its message names the cause and the remedy.
+Each error has its data as attributes, is also the built-in it is a kind of, and its message names cause and remedy.
 
     AexpError
     ├── RepositoryNotFound       (FileNotFoundError)   no Git repository at or above the path
@@ -23,7 +22,9 @@ its message names the cause and the remedy.
     ├── ForkedError              (RuntimeError)        used in a forked child
     ├── QueueFull                (RuntimeError)        more points than the disk takes
     ├── JournalCorrupt           (ValueError)          a journal damaged in the middle
-    ├── JournalFailed            (OSError)             the journal can no longer be written
+    ├── DiskFailed               (OSError)             the disk refuses, and not for want of space
+    │   └── JournalFailed                              the journal cannot be written
+    │       └── PointsLost                             a repository was closed with points that could not be written
     ├── DiskFull                 (OSError)             no space left
     ├── TooManyOpenFiles         (OSError)             the limit of open files is reached
     ├── InvalidParams            (ValueError)          parameters that cannot be kept
@@ -41,10 +42,14 @@ its message names the cause and the remedy.
 import errno
 import shlex
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from ._remedies import REMEDIES, RemoteFault
 from ._secrets import redacted
+from ._wording import REMEDIES, cause_of, listed, pointed_at
+
+RemoteFault = Literal[
+    "unknown", "unsafe", "authentication", "unreachable", "timeout", "refused", "hostile", "failed"
+]  # of `RemoteError`
 
 
 class AexpError(Exception):
@@ -227,13 +232,30 @@ class JournalCorrupt(AexpError, ValueError):
         super().__init__(f"the journal {path} is damaged at byte {offset}, with good records after it; {remedy}")
 
 
-class JournalFailed(AexpError, OSError):
+class DiskFailed(AexpError, OSError):
+    """The disk refused at `path`; `errno` says why. What was acknowledged before stands."""
+
+    def __init__(
+        self, path: str, cause: OSError, remedy: str = "mend the disk and call again, what was saved stands"
+    ) -> None:
+        self.path = path
+        super().__init__(cause.errno, f"{path}: {cause_of(cause)}; {remedy}")
+
+
+class JournalFailed(DiskFailed):
     """The journal cannot be written any more; what was logged since is still in memory."""
 
     def __init__(self, path: str, cause: OSError) -> None:
-        self.path = path
-        said = f"the journal {path} cannot be written ({cause.strerror}); free or mend the disk and save again"
-        super().__init__(cause.errno, said)
+        super().__init__(path, cause, "the journal cannot be written; free or mend the disk and save again")
+
+
+class PointsLost(JournalFailed):
+    """A repository was closed while the disk refused, for `close_timeout`: the last `count` points and records are lost."""
+
+    def __init__(self, path: str, cause: OSError, count: int) -> None:
+        self.count = count
+        lost = f"the last {count} points and other records could not be written before closing and are lost"
+        DiskFailed.__init__(self, path, cause, f"{lost}; all before them are in the journal, recover() finds them")
 
 
 class DiskFull(AexpError, OSError):
@@ -270,15 +292,7 @@ class InvalidQuery(AexpError, ValueError):
         self.text = text
         self.column = column
         self.reason = reason
-        super().__init__(f"{reason}; at column {column} of the query\n{_pointed_at(text, column - 1)}")
-
-
-def _pointed_at(text: str, place: int) -> str:
-    """Return the line of *text* that holds *place*, or what of it stands near, with a caret below the place."""
-    first, last = text.rfind("\n", 0, place) + 1, text.find("\n", place)
-    first, last = max(first, place - 60), min(len(text) if last < 0 else last, place + 60)
-    line = "".join(letter if letter.isprintable() else " " for letter in text[first:last])
-    return f"    {line}\n    {' ' * (place - first)}^"
+        super().__init__(f"{reason}; at column {column} of the query\n{pointed_at(text, column - 1)}")
 
 
 class MissingExtra(AexpError, ImportError):
@@ -299,8 +313,9 @@ class DirtyWorkspace(AexpError, RuntimeError):
         remedy: str = "commit or stash it, or pass force=True, which keeps it for undo_apply()",
     ) -> None:
         self.paths: tuple[str, ...] = tuple(paths)
-        shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
-        super().__init__(f"what is in no commit would be overwritten at {shown}; nothing was changed; {remedy}")
+        super().__init__(
+            f"what is in no commit would be overwritten at {listed(self.paths)}; nothing was changed; {remedy}"
+        )
 
 
 class CheckoutLost(AexpError, RuntimeError):
@@ -340,8 +355,7 @@ class DataMissing(AexpError, FileNotFoundError):
     def __init__(self, paths: Collection[str], reason: str) -> None:
         self.paths: tuple[str, ...] = tuple(paths)
         self.reason = reason
-        shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
-        super().__init__(f"data is missing at {shown}: {reason}")
+        super().__init__(f"data is missing at {listed(self.paths)}: {reason}")
 
 
 class UnsafePath(AexpError, ValueError):
@@ -381,8 +395,7 @@ class Diverged(AexpError, RuntimeError):
         self.remote = remote
         self.names: tuple[str, ...] = tuple(names)
         self.transfers: tuple[Any, ...] = tuple(transfers)
-        named = ", ".join(map(repr, self.names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        holds = f"the remote {remote!r} holds something else as {named} than this repository"
+        holds = f"the remote {remote!r} holds something else as {listed(self.names)} than this repository"
         remedy = "or pass force=True to replace it here (what is replaced stays in refs/aexp/trash)"
         if not pulling:
             remedy = "pull it if it is a later state of the same, or pass force=True to replace it there"

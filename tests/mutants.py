@@ -121,7 +121,7 @@ MUTANTS: Final = (
         "errno-ignored",
         "aexp/_files.py",
         (
-            ("    if error.errno in _NO_DESCRIPTOR:\n        return TooManyOpenFiles(place)\n", ""),
+            ("    if number in _NO_DESCRIPTOR:\n        return TooManyOpenFiles(place)\n", ""),
         ),
         ("tests/faults/test_journal_faults.py::test_points_wait_for_a_free_descriptor",),
     ),

@@ -37,7 +37,9 @@ class Shuffled(asyncio.SelectorEventLoop):
         super().__init__()
         self.dice = dice
 
-    def call_soon_threadsafe(self, callback: Any, *arguments: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *arguments: Any, context: Any = None
+    ) -> asyncio.Handle:
         """Take what a thread sends; the loop will see to it some turns later."""
         return super().call_soon_threadsafe(self._hold_back, callback, arguments, context)
 
@@ -101,7 +103,7 @@ class Play:
 
     async def tried(self, work: Coroutine[Any, Any, None]) -> None:
         """Do *work*; what is told of calls out of order is right."""
-        with suppress(EXPECTED):
+        with suppress(*EXPECTED):
             await work
 
     async def cancelled(self, work: Coroutine[Any, Any, None]) -> None:

@@ -60,7 +60,7 @@ class Ended:
 
 def ended(path: Path, loop: str, form: str, told: signal.Signals, *, twice: bool, after: float) -> Ended:
     """Run the program, and send the signal some seconds after it has logged its first point."""
-    command = [sys.executable, "-c", PROGRAM, loop, form, path]
+    command = [sys.executable, "-c", PROGRAM, loop, form, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
