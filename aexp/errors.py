@@ -47,9 +47,8 @@ from typing import Any, Literal
 from ._secrets import redacted
 from ._wording import REMEDIES, cause_of, listed, pointed_at
 
-RemoteFault = Literal[
-    "unknown", "unsafe", "authentication", "unreachable", "timeout", "refused", "hostile", "failed"
-]  # of `RemoteError`
+RemoteFault = Literal["unknown", "unsafe", "authentication", "unreachable", "timeout", "refused", "hostile", "failed"]
+"""What is wrong with a remote; see `RemoteError`."""
 
 
 class AexpError(Exception):
