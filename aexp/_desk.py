@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from attrs import define, evolve, field, frozen
 
+from ._caretaker import Caretaker
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
 from ._formats.files import Files
 from ._formats.journal import Extents, Kind
 from ._formats.params import decoded, dump_params, merge
 from ._formats.plain import plain
+from ._gatherer import Gatherer
 from ._journal import Journal
 from ._names import check_file_path
 from ._saver import Saver
@@ -23,7 +25,7 @@ from ._sessions import read_extents
 from ._store import Start, Started, Store
 from ._values import CodeMode, OnError, Settings
 from ._ways import Within
-from ._workers import Gatherer, Worker
+from ._workers import Worker
 from .errors import AexpError
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Desk:
     """What it is that they use, once there is data."""
     origin: Mapping[str, Any]
     entropy: Callable[[int], bytes]
+    caretaker: Caretaker
     preview: "Worker[Preview] | None" = None
     """Where there is a DVC repository: what writes ahead for its table."""
     within: Within | None = None

@@ -11,7 +11,8 @@ from ._layout import INTERNAL, parse_experiment_ref
 from ._names import is_holdable
 from ._secrets import without_users
 from ._values import Outcome, RemoteExperiment, TransferProgress
-from .errors import RemoteError, RemoteFault
+from ._wording import RemoteFault
+from .errors import RemoteError
 
 SCHEMES: Final = frozenset({"https", "http", "ssh", "git", "file", "git+ssh", "ssh+git"})
 """Schemes of URLs that may be given; any other would start a program of that name (gitremote-helpers(7))."""

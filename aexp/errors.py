@@ -1,6 +1,7 @@
 """Every error that aexp raises: one tree, importable from `aexp` itself.
 
-Each error has its data as attributes, is also the built-in it is a kind of, and its message names cause and remedy.
+Each error carries its data as attributes, is also the built-in exception it is a kind of, and
+its message names the cause and the remedy.
 
     AexpError
     ├── RepositoryNotFound       (FileNotFoundError)   no Git repository at or above the path
@@ -42,13 +43,10 @@ Each error has its data as attributes, is also the built-in it is a kind of, and
 import errno
 import shlex
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from ._secrets import redacted
-from ._wording import REMEDIES, cause_of, listed, pointed_at
-
-RemoteFault = Literal["unknown", "unsafe", "authentication", "unreachable", "timeout", "refused", "hostile", "failed"]
-"""What is wrong with a remote; see `RemoteError`."""
+from ._wording import REMEDIES, RemoteFault, cause_of, listed, pointed_at
 
 
 class AexpError(Exception):

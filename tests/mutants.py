@@ -200,7 +200,7 @@ MUTANTS: Final = (
     Mutant(
         "cancelled-calls-are-left-alone",
         "aexp/_workers.py",
-        (("        if withdraw():\n            raise\n        raise _with_failure(await _wait_through(future) or error, future) from None\n", "        withdraw()\n        raise\n"),),
+        (("        if withdraw():\n            raise\n        raise _with_failure(await wait_through(future) or error, future) from None\n", "        withdraw()\n        raise\n"),),
         WORKERS,
     ),
     # ---- trust ----

@@ -37,9 +37,7 @@ class Shuffled(asyncio.SelectorEventLoop):
         super().__init__()
         self.dice = dice
 
-    def call_soon_threadsafe(  # type: ignore[override]
-        self, callback: Any, *arguments: Any, context: Any = None
-    ) -> asyncio.Handle:
+    def call_soon_threadsafe(self, callback: Any, *arguments: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
         """Take what a thread sends; the loop will see to it some turns later."""
         return super().call_soon_threadsafe(self._hold_back, callback, arguments, context)
 
