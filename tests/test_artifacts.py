@@ -305,12 +305,12 @@ def test_a_file_that_changes_while_it_is_read(size: int, repo_path: Path, tmp_pa
     class Changing(DataCache):
         """A store before which the file changes, whenever it is asked."""
 
-        def has(self, md5: str, size: int) -> bool:
+        def standing(self, md5: str, size: int) -> float | None:
             nonlocal turns
             if turns:
                 turns -= 1
                 file.write_bytes(str(turns).encode() * size)
-            return super().has(md5, size)
+            return super().standing(md5, size)
 
     store = Changing(str(tmp_path / "store"))
     turns = 1
