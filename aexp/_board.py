@@ -19,7 +19,8 @@ from attrs import define, field, frozen
 
 from . import _dvc, _git, _sessions
 from ._files import Breath, make_folders
-from ._formats.experiment import pipeline, summary_tree
+from ._formats.experiment import summary_tree
+from ._formats.sections import pipeline
 from ._formats.series import Number
 from ._layout import METRICS, PARAMS, PIPELINE
 

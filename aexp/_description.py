@@ -1,7 +1,6 @@
 """What a program says of its experiment besides points: parameters, files, tags, a message; each in its turn."""
 
 import asyncio
-import base64
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,13 +8,14 @@ from attrs import evolve
 
 from ._desk import Desk, changed_files, logged_text, parameters, parsed, rendered
 from ._formats.account import Account
+from ._formats.files import SLICE, encoded
 from ._formats.journal import Kind
 from ._formats.params import merge, to_json
 from ._intake import Intake
 from ._lifecycle import Action, after
 from ._names import check_file_path, check_message, check_tag
 from ._values import StrPath
-from ._workers import settled
+from ._workers import errand, settled
 from .errors import InvalidParams, UnsafePath
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Description(Intake):
         """Put parameter files into the experiment."""
         for path, text in texts.items():
             self._edited[path] = text
-            self._put_file(path, text.encode())
+            self._put_file(path, "".join(encoded(text.encode())))
 
     async def _logged_text(self, path: str) -> str:
         """Return what was logged as the file *path*, before this object came to know of it, or by `log_file`."""
@@ -111,18 +111,28 @@ class Description(Intake):
         data = content.encode() if isinstance(content, str) else bytes(memoryview(content))
         if len(data) > desk.settings.file_limit:
             raise InvalidParams(f"{place} has {len(data)} bytes; log_file takes {desk.settings.file_limit} at most")
-        for other in (*self._stream.files, *(each.path for each in self._here()[0].artifacts)):
+        text = (
+            "".join(encoded(data))
+            if len(data) <= SLICE
+            else await errand("aexp-file", lambda *_: "".join(encoded(data)))
+        )
+        after(self._state, Action.LOG)
+        self._take_file(place, text)
+
+    def _take_file(self, place: str, text: str) -> None:
+        """Put a file, *text* as a journal holds it, into the experiment at *place*, where nothing else may be."""
+        artifacts = self._here()[0].artifacts
+        for other in (*self._stream.files, *(each.path for each in artifacts)):
             if other.startswith(f"{place}/") or place.startswith(f"{other}/"):
                 raise UnsafePath(place, f"{other} was logged, and a path cannot be both a file and a folder")
-        if any(place in (each.path, f"{each.path}.dvc") for each in self._here()[0].artifacts):
+        if any(place in (each.path, f"{each.path}.dvc") for each in artifacts):
             raise UnsafePath(place, "an artifact was logged there")
         self._edited.pop(place, None)
-        self._put_file(place, data)
+        self._put_file(place, text)
 
-    def _put_file(self, place: str, data: bytes) -> None:
+    def _put_file(self, place: str, text: str) -> None:
         account, _ = self._here()
         self._stream.files |= {place}
-        text = base64.b85encode(data).decode()
         self._journal.record(Kind.FILE, [account.number, place, text], self._stream)
 
     async def set_tags(self, *tags: str) -> None:

@@ -12,6 +12,7 @@ from ._formats.experiment import folder_files, joined, summary, summary_tree
 from ._formats.files import Files
 from ._formats.journal import Extents, Kind
 from ._formats.series import Points, collect
+from ._layout import IMAGES
 
 
 @frozen(eq=False, repr=False)
@@ -48,7 +49,8 @@ def contents_of(job: Job) -> Contents:
     tree = summary_tree(summary(metrics), max(highest, intent.experiment["step"]))
     own: dict[str, bytes] = {}
     breath = Breath()
-    for path, parts in folder_files(intent, metrics, tree):
+    images = files.has_below(f"{intent.folder}/{IMAGES}")
+    for path, parts in folder_files(intent, metrics, tree, images=images):
         breath()
         own[f"{intent.folder}/{path}"] = joined(parts)
     return Contents(tree, own, files)

@@ -15,6 +15,7 @@ from ._formats.account import Account, kept
 from ._formats.artifacts import artifact_to_json
 from ._formats.journal import Extents, Kind
 from ._formats.params import merge, to_json
+from ._formats.sections import plot_to_json, with_plot
 from ._formats.series import Number, decode_value, encode_values
 from ._sessions import Ledger, Session
 from ._store import Store
@@ -132,6 +133,9 @@ def highest(store: Store, account: Account, extents: Extents) -> int:
 
 def added(account: Account, part: Part) -> Account:
     """Return *account* with what *part* says of parameters, tags and message."""
+    plots = account.plots
+    for plot in part.account.plots:
+        plots = with_plot(plots, plot)
     for artifact in part.account.artifacts:
         account = kept(account, artifact, ignored=artifact.path in part.account.ignored)
     return evolve(
@@ -139,6 +143,7 @@ def added(account: Account, part: Part) -> Account:
         params=merge(account.params, part.account.params),
         tags=tuple(dict.fromkeys((*account.tags, *part.account.tags))),
         message=account.message or part.account.message,
+        plots=plots,
         joined=(*account.joined, part.session),
     )
 
@@ -154,6 +159,8 @@ def records(account: Account, part: Part) -> Iterator[tuple[Kind, list[Any]]]:
         yield Kind.MESSAGE, [number, after.message]
     for artifact in part.account.artifacts:
         yield Kind.ARTIFACT, [number, artifact_to_json(artifact), artifact.path in part.account.ignored]
+    for plot in part.account.plots:
+        yield Kind.PLOT, [number, plot_to_json(plot)]
     if part.step > account.step:
         yield Kind.STEP, [number, part.step]
     ranges = [list(each) for each in part.extents]

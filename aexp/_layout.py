@@ -28,6 +28,8 @@ PIPELINE: Final = "dvc.yaml"
 LOCK: Final = "dvc.lock"
 ACCOUNT: Final = "experiment.json"
 SERIES: Final = "plots/metrics"
+IMAGES: Final = "plots/images"
+CUSTOM: Final = "plots/custom"
 
 _IGNORED: Final = """\
 # Add patterns of files dvc should ignore, which could improve

@@ -12,6 +12,7 @@ from attrs import evolve
 
 from ._deposit import Deposit
 from ._desk import rendered
+from ._drawing import Drawing
 from ._formats.account import without
 from ._formats.files import encoded
 from ._formats.journal import Kind
@@ -38,7 +39,7 @@ About = tuple[tuple[str, ...], Output, bool, float]
 """Of a program: what is executed, what becomes of its output, whether it reads our input, and its grace."""
 
 
-class Running(Workplace, Deposit):
+class Running(Workplace, Deposit, Drawing):
     """What an experiment does for the programs it runs, and for those that join it."""
 
     __slots__ = ("_joinable",)

@@ -10,9 +10,10 @@ from ._formats.account import artifacts_of
 from ._formats.artifacts import artifact_files
 from ._formats.experiment import record
 from ._formats.gitobjects import EXECUTABLE, FILE, SYMLINK
+from ._formats.images import SUFFIXES
 from ._git import run
 from ._job import Job, contents_of
-from ._layout import SERIES
+from ._layout import CUSTOM, IMAGES, SERIES
 from ._store import Store
 from ._values import Record
 from .errors import AexpError, UnsafePath
@@ -46,7 +47,7 @@ def _lay(store: Store, job: Job) -> Record:
             _write(handle.worktree, path, FILE, kept)
             files.append((path, FILE, kept))
     written = {path for path, _, content in files if content is not None}
-    _forget_series(handle.worktree, intent.folder, written)
+    _forget_drawn(handle.worktree, intent.folder, written)
     run(
         handle,
         "add",
@@ -81,11 +82,11 @@ def _write(worktree: str, path: str, mode: int, content: bytes | None) -> None:
             replace(place, content, mode=0o755 if mode == EXECUTABLE else 0o644)
 
 
-def _forget_series(worktree: str, folder: str, written: Collection[str]) -> None:
-    """Remove the series of an earlier experiment, which would be shown as this one's."""
-    top = os.path.join(worktree, folder, SERIES)
-    for place, _, names in os.walk(top):
-        for name in names:
-            path = os.path.join(place, name)
-            if name.endswith(".tsv") and os.path.relpath(path, worktree) not in written:
-                remove(path)
+def _forget_drawn(worktree: str, folder: str, written: Collection[str]) -> None:
+    """Remove the series, images and plots of an earlier experiment, which would be shown as this one's."""
+    for drawn, suffixes in ((SERIES, (".tsv",)), (IMAGES, SUFFIXES), (CUSTOM, (".json",))):
+        for place, _, names in os.walk(os.path.join(worktree, folder, drawn)):
+            for name in names:
+                path = os.path.join(place, name)
+                if name.lower().endswith(suffixes) and os.path.relpath(path, worktree) not in written:
+                    remove(path)

@@ -1,7 +1,7 @@
 """What lands in Git: the commit and its files, byte by byte, and nothing else of the repository."""
 
 import asyncio
-import base64
+import binascii
 import json
 import math
 import os
@@ -57,7 +57,10 @@ def test_a_fixed_experiment_has_fixed_ids(repo_path: Path, git: Git, fsck: Fsck)
     store = open_store(str(repo_path), Settings(), {})
     session = store.open_session("00000000000070008000000000000000", owner())
     points = {"loss": [[1, 0, 2], [0.5, "inf", 5e-324], [[1, 1_790_000_001.5]]], "val/acc": [[2], [True]]}
-    logged = [(Kind.POINTS, [1, points]), (Kind.FILE, [1, "out/notes.txt", base64.b85encode(b"notes\n").decode()])]
+    logged = [
+        (Kind.POINTS, [1, points]),
+        (Kind.FILE, [1, "out/notes.txt", binascii.b2a_base64(b"notes\n", newline=False).decode()]),
+    ]
     append(session, read_ledger(session.path, session.id), [*logged])
     params = dump_params(account.params).decode()
     intent = intend(account, author, now=1_790_000_061.9, folder="aexp", params=params, final=True, expected=None)

@@ -13,6 +13,7 @@ from .artifacts import artifact_from_json, artifact_to_json, with_artifact
 from .gitobjects import Signature
 from .journal import Kind
 from .params import from_json, merge, to_json
+from .sections import Plot, plot_from_json, plot_to_json, with_plot
 
 
 @frozen(kw_only=True)
@@ -47,6 +48,7 @@ class Account:
     artifacts: tuple[Artifact, ...] = ()
     ignored: tuple[str, ...] = ()
     """The paths of those artifacts that Git ignores without a line of ours."""
+    plots: tuple[Plot, ...] = ()
     fate: str = ""
     """Empty while it is open; else the kind of the record that ended it: saved, kept, discarded or moved."""
 
@@ -86,6 +88,7 @@ def begin(account: Account) -> list[Any]:
             "outs": account.outs,
             "artifacts": [artifact_to_json(artifact) for artifact in account.artifacts],
             "ignored": account.ignored,
+            "plots": [plot_to_json(plot) for plot in account.plots],
         },
     ]
 
@@ -106,6 +109,7 @@ def begun(payload: list[Any]) -> Account:
         outs=tuple(told.pop("outs", ())),
         artifacts=tuple([artifact_from_json(each) for each in told.pop("artifacts", ())]),
         ignored=tuple(told.pop("ignored", ())),
+        plots=tuple([plot_from_json(each) for each in told.pop("plots", ())]),
         **told,
     )
 
@@ -133,6 +137,8 @@ def told(account: Account, kind: str, payload: list[Any]) -> Account:
         return evolve(account, joined=(*account.joined, payload[1]))
     if kind == Kind.ARTIFACT:
         return kept(account, artifact_from_json(payload[1]), ignored=payload[2])
+    if kind == Kind.PLOT:
+        return evolve(account, plots=with_plot(account.plots, plot_from_json(payload[1])))
     if kind == Kind.OUTS:
         return without(account, payload[2], outs=tuple(payload[1]))
     if kind == Kind.RESUMED:

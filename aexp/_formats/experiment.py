@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
 
@@ -15,11 +14,12 @@ from .._lifecycle import Status
 from .._names import metric_file
 from .._values import Record, unpacked_later
 from .account import Account, Intent, code_from_json, code_to_json, failure_from_json, failure_to_json
-from .artifacts import artifact_from_json, artifact_to_json, section
+from .artifacts import artifact_from_json, artifact_to_json
 from .gitobjects import Commit, Kind, Signature, object_id, trailers
-from .params import dump_params, from_json, merge, to_json
+from .params import from_json, merge, to_json
 from .pipeline import Data
 from .plain import DEPTH, NODES
+from .sections import pipeline, plot_to_json
 from .series import Number, Points, flat, nested, tsv
 
 FORMAT: Final = 1
@@ -149,6 +149,7 @@ def _experiment(account: Account, status: Status) -> dict[str, Any]:
         **account.origin,
         "code": code_to_json(account.code),
         **({"artifacts": list(map(artifact_to_json, account.artifacts))} if account.artifacts else {}),
+        **({"plots": list(map(plot_to_json, account.plots))} if account.plots else {}),
         "params": to_json(account.params),
     }
 
@@ -169,11 +170,12 @@ def summary_tree(last: Mapping[str, Number], step: int) -> dict[str, Any]:
 
 
 def folder_files(
-    intent: Intent, metrics: Mapping[str, Points], tree: Mapping[str, Any]
+    intent: Intent, metrics: Mapping[str, Points], tree: Mapping[str, Any], *, images: bool = False
 ) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield (path inside the folder, content in slices) of every file aexp itself writes."""
-    artifacts = intent.experiment.get("artifacts", ())
-    yield PIPELINE, [pipeline(bool(metrics), orjson.dumps(artifacts), intent.folder if artifacts else "")]
+    """Yield (path inside the folder, content in slices) of every file aexp itself writes; *images* says whether some were logged."""
+    plots, artifacts = (orjson.dumps(intent.experiment.get(key, ())) for key in ("plots", "artifacts"))
+    folder = "" if artifacts == b"[]" else intent.folder
+    yield PIPELINE, [pipeline(bool(metrics), images, plots, artifacts, folder)]
     yield PARAMS, [intent.params.encode()]
     yield METRICS, [_json(tree)]
     yield ACCOUNT, [_json(intent.experiment)]
@@ -183,20 +185,6 @@ def folder_files(
 
 def _json(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
-@lru_cache(64)
-def pipeline(series: bool, artifacts: bytes = b"[]", folder: str = "") -> bytes:
-    """Return the dvc.yaml in *folder*: where DVC finds params, metrics, plots (if there are *series*), and artifacts.
-
-    *artifacts* are JSON (interop reference 2.1).
-    """
-    sections: dict[str, Any] = {"params": [PARAMS], "metrics": [METRICS]}
-    if series:
-        sections["plots"] = [{SERIES: {"x": "step"}}]
-    if artifacts != b"[]":
-        sections["artifacts"] = section(orjson.loads(artifacts), folder)
-    return dump_params(sections)
 
 
 def is_carried(path: str, id: bytes) -> bool:

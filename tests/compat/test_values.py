@@ -1,5 +1,6 @@
 """What was logged is what DVC shows, diffs and plots."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,25 @@ async def test_dvc_plots_two(pair: Path, dvc: Tool) -> None:
     assert [(each["rev"], int(each["step"]), float(each["train/loss"])) for each in points] == [
         (name, step, lr * step) for name, lr in (("one", 0.1), ("two", 0.2)) for step in range(3)
     ]
+
+
+async def test_dvc_draws_images_and_plots(repo_path: Path, dvc: Tool) -> None:
+    """Checks 33, 34: `plots diff` takes out the image of each experiment, and draws the points of both as their plot says."""
+    points = [{"fpr": 0.0, "tpr": 0.5}, {"fpr": 1.0, "tpr": math.nan}]
+    async with aexp.Repository(repo_path) as repository:
+        for name in ("one", "two"):
+            async with repository.experiment(name) as experiment:
+                await experiment.log_image("look", f"<svg>{name}</svg>".encode())
+                await experiment.log_plot("deep/roc", points, x="fpr", y="tpr", template="scatter", title="ROC: 1")
+    told = dvc("plots", "diff", "one", "two", "--json", "--out", "drawn", cwd=repo_path).json
+    images = told["data"]["aexp/plots/images/look.svg"]
+    drawn = {image["revisions"][0]: (repo_path / image["url"]).read_text() for image in images}
+    assert drawn == {name: f"<svg>{name}</svg>" for name in ("one", "two")}
+    (plot,) = told["data"]["aexp/plots/custom/deep/roc.json"]
+    assert sorted(plot["revisions"]) == ["one", "two"]
+    content = json.dumps(plot["content"])
+    assert '"ROC: 1"' in content
+    assert '"nan"' in content
 
 
 async def test_the_api_of_dvc_reads(pair: Path, monkeypatch: Any) -> None:

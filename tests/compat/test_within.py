@@ -96,9 +96,15 @@ async def test_a_queue_of_stages(staged: Path, cli: Tool, rows: Tool) -> None:
 
 
 async def test_a_second_run_forgets_the_first(staged: Path, cli: Tool, git: Tool, rows: Tool) -> None:
-    """Series that an earlier run left in the work tree are not committed as those of the next."""
+    """Series, images and plots that an earlier run left in the work tree are not committed as those of the next."""
+    text = (staged / "train.py").read_text()
+    drawn = "        await experiment.log_image('i', b'<svg></svg>')\n        await experiment.log_plot('p', [{'a': 1}], x='a', y='a')\n"
+    (staged / "train.py").write_text(text.replace("        await experiment.flush()\n", drawn))
     cli("dvc", "exp", "run", "-n", "one", cwd=staged)
-    text = (staged / "train.py").read_text().replace("train/loss", "valid/loss")
+    ref = git("for-each-ref", "--format=%(refname)", "refs/exps/*/*/one", cwd=staged)
+    first = git("ls-tree", "-r", "--name-only", ref, "aexp/plots/custom", "aexp/plots/images", cwd=staged).split()
+    assert first == ["aexp/plots/custom/p.json", "aexp/plots/images/i.svg"]
+    text = text.replace("train/loss", "valid/loss")
     (staged / "train.py").write_text(text)
     cli("dvc", "exp", "run", "-n", "two", cwd=staged)
     ref = git("for-each-ref", "--format=%(refname)", "refs/exps/*/*/two", cwd=staged)
