@@ -15,12 +15,12 @@ from . import _datacache
 from ._artifacts import keeping_place
 from ._datacache import DataCache, Out, made, outs_of
 from ._depots import Depot, asked, opened, remote_of
+from ._exchanged import TransferProgress
 from ._files import Breath, Stopped, sync, sync_folder, translating, write_all
 from ._formats.gitobjects import FOLDER, SYMLINK, parse_commit, parse_tree
 from ._formats.params import load_params
 from ._git import read_object
 from ._lines import Line
-from ._values import TransferProgress
 from .errors import DataMissing, InvalidParams
 
 JOBS: Final = 8

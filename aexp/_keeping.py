@@ -19,10 +19,10 @@ from attrs import define, field, frozen
 
 from ._beneath import SLICE, Beneath
 from ._datacache import YOUNG, DataCache, clone, made
+from ._exchanged import TransferProgress
 from ._files import Breath, Stopped, sync, sync_disk, sync_folder, translating, write_all
 from ._formats.dvcfile import manifest
 from ._names import work_tree_fault
-from ._values import TransferProgress
 from .errors import DataMissing, UnsafePath
 
 BATCH: Final = 1_000

@@ -7,9 +7,9 @@ from typing import Final
 
 from attrs import frozen
 
+from ._exchanged import Outcome, RemoteExperiment, TransferProgress
 from ._layout import INTERNAL, parse_experiment_ref
 from ._names import is_holdable
-from ._values import Outcome, RemoteExperiment, TransferProgress
 from .errors import RemoteError, RemoteFault
 
 SCHEMES: Final = frozenset({"https", "http", "ssh", "git", "file", "git+ssh", "ssh+git"})

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -54,10 +54,11 @@ class Saver:
         session: str,
         preview: "Worker[Preview] | None" = None,
         within: Within | None = None,
+        saved: Callable[[], object] = lambda: None,
     ) -> None:
         self._worker, self._journal, self._author, self._settings = worker, journal, author, settings
         self._folder, self._session, self._preview, self._within = folder, session, preview, within
-        self._rows: list[Record] = []
+        self._saved, self._rows = saved, list[Record]()
         self._timer: asyncio.TimerHandle | None = None
         self._lock = anyio.Lock()
         self._group: Gatherer[Request, Record] = Gatherer(
@@ -105,6 +106,7 @@ class Saver:
             for request, answer in zip(requests, answers, strict=True):
                 if isinstance(answer, Record):
                     self._journal.record(Kind.SAVED, [request.account.number, answer.rev, request.final])
+            self._saved()
             if self._preview is not None:
                 self._rows += [answer for answer in answers if isinstance(answer, Record)]
                 self._show_later()

@@ -10,6 +10,7 @@ from typing import Final
 from attrs import evolve
 
 from . import _packs, _refs, _sessions
+from ._exchanged import DataState, Outcome, RemoteExperiment, Transfer
 from ._files import Breath, Stopped, translating, write_new
 from ._formats.gitobjects import FOLDER, Kind, parse_commit, parse_tree
 from ._freight import Freight
@@ -20,7 +21,6 @@ from ._machine import owner
 from ._names import new_id
 from ._records import experiment_refs, match
 from ._remotes import parse_report, redacted
-from ._values import DataState, Outcome, RemoteExperiment, Transfer
 from .errors import Diverged, ExperimentNotFound, GitError, RemoteError
 
 OWN_COMMITS: Final = 10_000
