@@ -1,7 +1,7 @@
 """Experiments that are pushed by themselves: the list of what waits to be, and of what became of the others.
 
 The list, `aexp/pushes` in the common Git directory, only grows while it is used, by single writes of whole lines, so
-that no process ever waits for another to add to it; whoever pushes holds `aexp/pushes.lock`, and makes it short again.
+that no process ever waits for another to add to it; whoever pushes holds the lock on `aexp/pushing`, and makes it short again.
 """
 
 import os
@@ -71,7 +71,7 @@ def tell(common: str, told: Sequence[tuple[str, str, str]], remote: str) -> None
 
 def hold(common: str) -> int | None:
     """Take the right to push, for as long as the descriptor lives; None when another process has it."""
-    place = f"{path_of(common)}.lock"
+    place = os.path.join(common, ROOT, "pushing")
     os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
     held = lock(place)
     if held is not None:  # what was noted so far survives a power cut from here on

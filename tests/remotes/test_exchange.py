@@ -363,6 +363,17 @@ async def test_a_folder_is_a_remote(
         assert outcomes(await bare.pull(remote=str(odd))) == {"one": "new"}
 
 
+async def test_a_url_may_hold_any_signs(repository: aexp.Repository, remote: Path, saved: Saved, refs_of: Refs) -> None:
+    """A remote that is given as a URL may hold what Git takes for the end of a setting's name."""
+    odd = remote.with_name("a=b.c.git")
+    os.rename(remote, odd)
+    (record,) = await saved(repository, "one")
+    (transfer,) = await repository.push("one", remote=f"file://{odd}")
+
+    assert transfer.outcome == "new"
+    assert refs_of(odd) == {record.ref: record.rev}
+
+
 async def test_the_users_environment_does_not_lead_astray(
     repository: aexp.Repository, repo_path: Path, remote: Path, monkeypatch: pytest.MonkeyPatch, git: Git, saved: Saved
 ) -> None:
