@@ -41,6 +41,10 @@ class Out:
     path: str
     md5: str
     executable: bool = False
+    size: int = 0
+    files: int | None = None
+    remote: str = ""
+    """The remote for data that it has to itself; empty for the default one."""
 
 
 @frozen
@@ -320,5 +324,9 @@ def _outs(stage: Mapping[str, Any], folder: str, inside: Any) -> Iterator[Out]:
         if isinstance(md5, str) and isinstance(path, str) and re.fullmatch(MD5, md5):
             if "://" in path or path.startswith("/"):
                 yield Out(path, md5)
-            else:
-                yield Out(os.path.normpath(os.path.join(base, path)), md5, out.get("isexec") is True)
+                continue
+            size, count = (each if type(each) is int else 0 for each in (out.get("size"), out.get("nfiles")))
+            files, remote = count if md5.endswith(".dir") else None, out.get("remote")
+            own = remote if isinstance(remote, str) else ""
+            place = os.path.normpath(os.path.join(base, path))
+            yield Out(place, md5, out.get("isexec") is True, size, files, own)

@@ -183,7 +183,8 @@ def _found(library: Pipelines, ref: str, rev: str, folder: str) -> Found:
         if own is None:
             others = library.others(tree, "")
             needs = bytes.fromhex(rev + tree) + others.needs
-            return Found(foreign_record(rev, ref, parse_commit(content), others), needs=needs, whole=others.whole)
+            made = foreign_record(rev, ref, parse_commit(content), others, library.artifacts(tree))
+            return Found(made, needs=needs, whole=others.whole)
         experiment, metrics, needs = own
         others = library.others(tree, folder)
         made = record(rev, ref, experiment, metrics, folder, others)

@@ -1,6 +1,7 @@
 """Experiments pushed to, and pulled from, a Git remote that is a folder; the servers are in tests/remotes."""
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
