@@ -46,9 +46,9 @@ class Applying(Access):
 def _apply(
     store: Store, name: str, force: bool, paths: frozenset[str] | None, variables: Mapping[str, str]
 ) -> "Applied":
-    from . import _workspace
+    from . import _apply
 
-    return _workspace.apply(store.handle, store.read_tree, name, force=force, paths=paths, home=variables)
+    return _apply.apply(store.handle, store.read_tree, name, force=force, paths=paths, home=variables)
 
 
 def _take_back(store: Store, force: bool) -> "Undone":

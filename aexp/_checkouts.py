@@ -25,6 +25,8 @@ IDLE: Final = "idle"
 """The file that says that a checkout is clean and nobody's, and of which tree; what nobody holds without it is spoiled."""
 KEPT_IDLE: Final = 86400.0
 """Seconds for which a checkout waits to be lent again."""
+_KEPT: Final = ("git", "tree", LOCK)
+"""What stays in the folder of a checkout that waits."""
 VARIABLE: Final = "AEXP_WORKSPACE"
 """The environment variable that tells the programs in a checkout, and us, where they work."""
 
@@ -91,9 +93,10 @@ class Checkout:
         }
 
     def check(self) -> None:
-        """Raise `CheckoutLost` when its folder is no longer the one that was lent."""
+        """Raise `CheckoutLost` when its folder is no longer the one that was lent, or what we look at it with is gone."""
         with suppress(OSError):
-            if os.path.samestat(os.lstat(self.path), os.fstat(self.top)):
+            here = os.path.samestat(os.lstat(self.path), os.fstat(self.top))
+            if here and os.path.isdir(os.path.join(self.folder, "git")):
                 return
         raise CheckoutLost(self.path)
 
@@ -153,10 +156,12 @@ def give_back(checkout: Checkout, most: int) -> None:
             checkout.check()
             waiting = sum(_told(each) is not None for each in _folders(os.path.dirname(folder)))
             if waiting < most and at_work(checkout.path, f"{VARIABLE}={checkout.path}") is False:
-                wipe(os.path.join(checkout.path, ".git"))
-                wipe(checkout.site)
                 for _ in open_up(checkout.path):
                     pass
+                wipe(os.path.join(checkout.path, ".git"))
+                for name in os.listdir(folder):
+                    if name not in _KEPT:
+                        wipe(os.path.join(folder, name))
                 _clean(checkout.handle, checkout.tree)
                 _write(os.path.join(folder, IDLE), checkout.tree.encode())
                 return

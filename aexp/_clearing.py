@@ -16,12 +16,14 @@ TRIES: Final = 3
 
 
 def open_up(top: str) -> Iterator[str]:
-    """Make every folder and file below *top* readable for its owner; remove and yield what is neither file, folder nor link.
+    """Make the folder *top* and every folder and file below it readable for its owner; remove and yield what is neither file, folder nor link.
 
     A FIFO in the place of a `.gitignore` would keep Git waiting for ever. The mode of a file with a second name, which
     may stand outside, is left alone. What lies too deep for a path is passed over.
     """
     breath = Breath()
+    with suppress(OSError):
+        _open(top, os.lstat(top).st_mode)
     waiting = [top]
     while waiting:
         folder = waiting.pop()
@@ -31,8 +33,7 @@ def open_up(top: str) -> Iterator[str]:
                 with suppress(OSError):
                     mode = entry.stat(follow_symlinks=False).st_mode
                     if stat.S_ISDIR(mode):
-                        if mode & 0o700 != 0o700:
-                            os.chmod(entry.path, mode & 0o777 | 0o700)
+                        _open(entry.path, mode)
                         waiting.append(entry.path)
                     elif stat.S_ISREG(mode):
                         if not mode & 0o400 and entry.stat(follow_symlinks=False).st_nlink == 1:
@@ -40,6 +41,11 @@ def open_up(top: str) -> Iterator[str]:
                     elif not stat.S_ISLNK(mode):
                         os.unlink(entry.path)
                         yield os.path.relpath(entry.path, top)
+
+
+def _open(folder: str, mode: int) -> None:
+    if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
+        os.chmod(folder, mode & 0o777 | 0o700)
 
 
 def wipe(path: str) -> None:

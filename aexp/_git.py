@@ -55,6 +55,10 @@ class Handle:
     variables: Mapping[str, str] = field(factory=dict)
     """What every `git` child for it finds in its environment."""
 
+    def __del__(self) -> None:
+        """Let files and memory go now: pygit2's repository is part of a circle, and waits for the garbage collector."""
+        self.repo.free()
+
 
 @contextmanager
 def translating_git(action: str) -> Iterator[None]:

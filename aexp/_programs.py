@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from queue import SimpleQueue
 from select import PIPE_BUF
 from typing import IO, Final
 
 from attrs import frozen
 
 from ._files import Breath, read, translated, translating
-from ._formats.printed import LAST, Log, Tail
+from ._formats.printed import LAST, Lines, Listener, Log, Tail
 from ._terminal import Terminal
 from ._values import Output
 from .errors import CommandFailed
@@ -50,6 +51,12 @@ class Order:
     """Whether it reads our standard input, else /dev/null."""
     grace: float
     """Seconds between SIGTERM and SIGKILL."""
+    listener: Listener | None = None
+    """What wants to hear each line; who runs the program brings it there."""
+
+
+Tell = Callable[[int, list[bytes]], None]
+"""What is given the lines of a stream (1 or 2), and calls `Program.go_on` when it has taken them."""
 
 
 @frozen(eq=False, repr=False)
@@ -65,8 +72,11 @@ class Program:
     """One program; `run` attends to it in the thread that calls it, `stop` may be called from any other."""
 
     def __init__(self, order: Order, heard: Callable[[bytes], None]) -> None:
-        self._order, self._heard = order, heard
-        self._log, self._said = Log(), {1: Tail(LAST), 2: Tail(LAST)}
+        self.order, self._heard = order, heard
+        self._tell: Tell | None = None
+        self._log, self._said, self._lines = Log(), {1: Tail(LAST), 2: Tail(LAST)}, {1: Lines(), 2: Lines()}
+        self._untaken: set[int] = set()
+        self._taken: SimpleQueue[int] = SimpleQueue()
         self._selector = selectors.PollSelector()  # unlike epoll, it takes files, too
         self._unshown: dict[int, memoryview] = {}
         self._broken: set[int] = set()
@@ -81,18 +91,30 @@ class Program:
     def stop(self) -> bool:
         """Ask for its end: SIGTERM to its whole group, SIGKILL after the grace. Returns False: it is not over yet."""
         self._wanted = True
-        with self._waking, suppress(OSError):  # it has not begun, has ended, or was asked often enough
-            os.write(self._wake, b"!")
+        self._awake()
         return False
 
-    def run(self) -> Ended:
-        """Start it, and return when it has ended; raise `CommandFailed` when it cannot be started."""
-        with translating(self._order.folder):
+    def go_on(self, stream: int) -> None:
+        """Read *stream* again: what was told of it has been taken. From any thread."""
+        self._taken.put(stream)
+        self._awake()
+
+    def _awake(self) -> None:
+        with self._waking, suppress(OSError):  # it has not begun, has ended, or was asked often enough
+            os.write(self._wake, b"!")
+
+    def run(self, tell: Tell | None = None) -> Ended:
+        """Start it, and return when it has ended; raise `CommandFailed` when it cannot be started.
+
+        *tell* is given each line. Nothing more is read of its stream until `go_on`, so what is untaken stays bounded.
+        """
+        self._tell = tell
+        with translating(self.order.folder):
             self._wake_end, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         try:
             process = self._process = self._started()
-            terminal = self._terminal = Terminal.of_ours() if self._order.stdin else None
+            terminal = self._terminal = Terminal.of_ours() if self.order.stdin else None
             if terminal is not None:
                 terminal.lend(process.pid)
             try:
@@ -109,7 +131,7 @@ class Program:
             os.close(self._wake_end)
 
     def _started(self) -> "subprocess.Popen[bytes]":
-        order = self._order
+        order = self.order
         stream = None if order.output == "inherit" else subprocess.PIPE
         try:
             return subprocess.Popen(
@@ -142,13 +164,17 @@ class Program:
             while not self._is_over(process):
                 for key, _ in self._selector.select(self._patience(process, exit)):
                     self._turn_to(key, exit)
-                self._tell()
+                self._hand_on()
         finally:
             self._finish(process, exit)
 
     def _turn_to(self, key: selectors.SelectorKey, exit: int | None) -> None:
         if key.fd == self._wake_end:
             os.read(self._wake_end, READ)
+            while not self._taken.empty():
+                stream = self._taken.get()
+                self._untaken.discard(stream)
+                self._read_again(stream)
         elif key.fd == exit:
             self._selector.unregister(exit)  # it stays readable
         elif key.data in self._unshown and key.fd == key.data:
@@ -162,15 +188,18 @@ class Program:
             self._selector.unregister(key.fileobj)
             return
         self._active = time.monotonic()
-        self._log.add(data)
-        self._said[key.data].add(data)
-        if self._order.output == "show" and key.data not in self._broken:
+        self._keep(key.data, data)
+        if self._tell is not None and (lines := self._lines[key.data].add(data)):
+            self._untaken.add(key.data)
+            self._selector.unregister(key.fileobj)
+            self._tell(key.data, lines)
+        elif self.order.output == "show" and key.data not in self._broken:
             self._unshown[key.data] = memoryview(data)
             self._selector.unregister(key.fileobj)  # nothing more is read of it before this is shown
             try:
                 self._selector.register(key.data, selectors.EVENT_WRITE, key.data)
             except (OSError, ValueError):
-                self._give_up(key.data)
+                self._read_again(key.data)
 
     def _show(self, stream: int) -> None:
         """Write a piece that does not block, to our own stream; a reader that went away is not written to again."""
@@ -185,16 +214,20 @@ class Program:
         self._active = time.monotonic()
         if not view:
             self._selector.unregister(stream)
-            self._give_up(stream)
+            self._read_again(stream)
 
-    def _give_up(self, stream: int) -> None:
-        """Read the stream of the program again."""
+    def _keep(self, stream: int, data: bytes) -> None:
+        self._log.add(data)
+        self._said[stream].add(data)
+
+    def _read_again(self, stream: int) -> None:
+        """Read the stream of the program again, which something held back."""
         self._unshown.pop(stream, None)
         pipe = self._process.stdout if stream == 1 else self._process.stderr
         assert pipe is not None
         self._selector.register(pipe, selectors.EVENT_READ, stream)
 
-    def _tell(self) -> None:
+    def _hand_on(self) -> None:
         """Hand on what has gathered of the log's head."""
         now = time.monotonic()
         if self._log.waiting and (now > self._told + TELL or self._log.waiting >= READ):
@@ -202,7 +235,7 @@ class Program:
             self._heard(self._log.take())
 
     def _patience(self, process: "subprocess.Popen[bytes]", exit: int | None) -> float | None:
-        if self._wanted or self._ended or exit is None or self._order.stdin:
+        if self._wanted or self._ended or exit is None or self.order.stdin:
             return WATCH
         return TELL if self._log.waiting else None
 
@@ -216,8 +249,8 @@ class Program:
             return self._is_stopped(process, now)
         if not self._ended:
             return False
-        if self._unshown:
-            return False  # our own reader is slow, and shall have it all
+        if self._unshown or self._untaken:
+            return False  # who takes it from us is slow, and shall have it all
         silent = now > self._active + LINGER or now > self._ended + LINGER_MOST
         return silent or not self._is_heard()
 
@@ -237,7 +270,7 @@ class Program:
         if os.WIFSTOPPED(status):
             if self._terminal is not None:
                 self._terminal.suspend(process.pid)
-            self._halted = self._order.stdin and self._terminal is None
+            self._halted = self.order.stdin and self._terminal is None
             return False
         process.returncode = os.waitstatus_to_exitcode(status)
         return True
@@ -252,7 +285,7 @@ class Program:
     def _is_stopped(self, process: "subprocess.Popen[bytes]", now: float) -> bool:
         """Send what is due to the group; say whether it is gone, or will not go."""
         if self._stopping is None:
-            self._stopping = now + self._order.grace
+            self._stopping = now + self.order.grace
             _signal(process.pid, signal.SIGTERM)
             _signal(process.pid, signal.SIGCONT)  # one that is stopped does not hear it before
         if self._ended and not _lives(process.pid):
@@ -271,26 +304,29 @@ class Program:
         if process.returncode is None:  # something went wrong here: nobody attends to it any more
             _signal(process.pid, signal.SIGKILL)
             process.wait()
-        for pipe in (process.stdout, process.stderr):
+        for stream, pipe in ((1, process.stdout), (2, process.stderr)):
             if pipe is not None:
-                self._drain(pipe)
+                self._drain(stream, pipe)
         if exit is not None:
             os.close(exit)
         for piece in (self._log.take(), self._log.rest()):
             if piece:
                 self._heard(piece)
 
-    def _drain(self, pipe: IO[bytes]) -> None:
-        """Keep for the log what lies in a pipe when the program is gone, and close it."""
+    def _drain(self, stream: int, pipe: IO[bytes]) -> None:
+        """Keep what lies in a pipe when the program is gone, and close it."""
         os.set_blocking(pipe.fileno(), False)
+        lines: list[bytes] = []
         with suppress(BlockingIOError):
             for _ in range(16):  # a pipe holds that much at most; who still writes is not followed
                 data = os.read(pipe.fileno(), READ)
                 if not data:
                     break
-                self._log.add(data)
-                self._said[1 if pipe is self._process.stdout else 2].add(data)
+                self._keep(stream, data)
+                lines += self._lines[stream].add(data)
         pipe.close()
+        if self._tell is not None and (lines := lines + self._lines[stream].rest()):
+            self._tell(stream, lines)
 
 
 def _signal(group: int, number: int) -> bool:

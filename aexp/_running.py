@@ -6,6 +6,7 @@ import signal
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import evolve
@@ -16,6 +17,7 @@ from ._drawing import Drawing
 from ._formats.account import without
 from ._formats.files import encoded
 from ._formats.journal import Kind
+from ._formats.printed import Listener
 from ._lifecycle import Action, State, after
 from ._store import Store
 from ._values import CompletedProcess, Output, StrPath
@@ -35,8 +37,8 @@ WORDS: Final = 200
 """How much of its last line an error repeats."""
 
 
-About = tuple[tuple[str, ...], Output, bool, float]
-"""Of a program: what is executed, what becomes of its output, whether it reads our input, and its grace."""
+About = tuple[tuple[str, ...], Output, bool, float, Listener | None]
+"""Of a program: what is executed, what becomes of its output, whether it reads our input, its grace, who hears it."""
 
 
 class Running(Workplace, Deposit, Drawing):
@@ -55,7 +57,7 @@ class Running(Workplace, Deposit, Drawing):
         cwd: StrPath | None = None,
         env: Mapping[str, str | None] | None = None,
         check: bool = True,
-        output: Output = "log",
+        output: Output | Listener = "log",
         stdin: Literal["null", "inherit"] = "null",
         grace: float = 5.0,
     ) -> CompletedProcess:
@@ -69,9 +71,14 @@ class Running(Workplace, Deposit, Drawing):
 
         What it prints goes into `aexp/log.txt` of the commit: the first and the last 512 KiB. `output="show"` also
         passes it on to our own streams as it comes (the program writes into a pipe, so `PYTHONUNBUFFERED` is set);
-        `"inherit"` gives it our streams themselves, so that a terminal stays one, and keeps nothing. With
-        `stdin="inherit"` it reads our standard input; if that is the terminal, it has it to itself until it ends, with
-        Ctrl-C and Ctrl-Z, as in a shell.
+        `"inherit"` gives it our streams themselves, so that a terminal stays one, and keeps nothing. A function is called
+        with each line on the event loop (`output(stream, line)`: "stdout" or "stderr", and the bytes with their end,
+        64 KiB or so of a line that does not end), with all of them before `run` returns, and with none afterwards.
+        While it works the program may have to wait, as for any slow reader; what it raises stops the program as a
+        cancellation does, and is raised here.
+
+        With `stdin="inherit"` the program reads our standard input; if that is the terminal, it has it to itself until
+        it ends, with Ctrl-C and Ctrl-Z, as in a shell.
 
         A program that calls `aexp.init()` logs into this experiment; what it logged is here when `run` returns. What
         DVCLive wrote is taken into the commit, too.
@@ -86,11 +93,15 @@ class Running(Workplace, Deposit, Drawing):
         )
         if not arguments or not all(isinstance(each, str) for each in arguments):
             raise TypeError(f"a command is a string, or a list of strings and paths, not {command!r}")
-        if output not in ("log", "show", "inherit") or stdin not in ("null", "inherit"):
-            raise ValueError("output is log, show or inherit, and stdin null or inherit")
-        about = (arguments, output, stdin == "inherit", grace)
+        kind: Output = "log" if callable(output) else output
+        listener = output if callable(output) else None
+        if kind not in ("log", "show", "inherit") or stdin not in ("null", "inherit"):
+            raise ValueError("output is log, show, inherit or a function, and stdin null or inherit")
+        if iscoroutinefunction(listener):
+            raise TypeError("output is a plain function: it is called, and not awaited; log_metric_nowait() logs in it")
+        about: About = (arguments, kind, stdin == "inherit", grace, listener)
         if not isolated or self._join is not None:
-            ended = await self._run(_order(about, os.fspath(cwd or "."), self._environment(env, output)))
+            ended = await self._run(_order(about, os.fspath(cwd or "."), self._environment(env, kind)))
         elif self._lent:
             ended = await self._run_inside(self._lent[-1], about, cwd, env)
         else:
@@ -240,8 +251,8 @@ def _folder(top: str, cwd: StrPath | None) -> str:
 def _order(about: About, folder: str, variables: Mapping[str, str]) -> "Order":
     from ._programs import Order
 
-    arguments, output, stdin, grace = about
-    return Order(arguments, folder, variables, output, stdin, grace)
+    arguments, output, stdin, grace, listener = about
+    return Order(arguments, folder, variables, output, stdin, grace, listener)
 
 
 def _told(ended: "Ended") -> str:

@@ -2,11 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
 import anyio
 
@@ -14,6 +17,7 @@ from ._files import Stopped, Thread
 from .errors import RepositoryClosed
 
 if TYPE_CHECKING:
+    from ._formats.printed import Listener
     from ._programs import Ended, Program
 
 H = TypeVar("H")
@@ -21,6 +25,8 @@ A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
 P = ParamSpec("P")
+SLICE: Final = 1e-3
+"""Seconds for which a listener is told lines without a pause for the rest of the loop."""
 
 
 async def settled(future: "asyncio.Future[T]") -> T:
@@ -195,13 +201,73 @@ def _tell(loop: asyncio.AbstractEventLoop, hear: Callable[[A], None], news: A) -
 async def attended(program: "Program") -> "Ended":
     """Run *program*, with a thread of its own to attend to it, and say how it ended.
 
-    Raises `CommandFailed` when it cannot be started. Cancelled, the program is stopped with all that it started, and the
-    cancellation raised when that is over.
+    Its listener is called on the event loop, with every line before this returns; what it raises stops the program,
+    and is raised here. Raises `CommandFailed` when it cannot be started. Cancelled, the program is stopped with all
+    that it started, and the cancellation raised when that is over.
     """
     thread = Thread("aexp-program")
-    asked = thread.submit(program.run)
+    ear = Ear(program, program.order.listener)
+    asked = thread.submit(program.run, ear.hear if program.order.listener is not None else None)
     thread.shutdown(wait=False)
-    return await finished(asyncio.wrap_future(asked), program.stop)
+    try:
+        ended = await finished(asyncio.wrap_future(asked), program.stop)
+        await ear.finish()
+    finally:
+        ear.close()
+    return ended
+
+
+class Ear:
+    """Brings the lines of a program from its thread to a listener on the event loop: in order, and some at a time."""
+
+    def __init__(self, program: "Program", listener: "Listener | None") -> None:
+        self._program, self._listener = program, listener
+        self._loop, self._context = asyncio.get_running_loop(), copy_context()
+        self._untold: deque[tuple[int, Iterator[bytes]]] = deque()
+        self._told = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    def hear(self, stream: int, lines: Iterable[bytes]) -> None:
+        """Take *lines* of a stream, in the thread."""
+        self._untold.append((stream, iter(lines)))
+        try:
+            self._loop.call_soon_threadsafe(self._tell, context=self._context)
+        except RuntimeError:  # the loop was closed under our feet
+            self._program.go_on(stream)
+
+    def _tell(self) -> None:
+        pause = time.perf_counter() + SLICE
+        while self._untold:
+            stream, lines = self._untold[0]
+            for line in lines if self._listener is not None else ():
+                self._call(stream, line)
+                if time.perf_counter() > pause:
+                    self._loop.call_soon(self._tell, context=self._context)
+                    return
+            self._untold.popleft()
+            self._program.go_on(stream)
+        self._told.set()
+
+    def _call(self, stream: int, line: bytes) -> None:
+        if self._listener is None:
+            return
+        try:
+            self._listener("stdout" if stream == 1 else "stderr", line)
+        except BaseException as error:
+            self._failure, self._listener = error, None
+            self._program.stop()
+
+    async def finish(self) -> None:
+        """Wait until all is told, once the thread has ended; raise what the listener raised."""
+        if self._untold:
+            self._told.clear()
+            await self._told.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Tell nothing any more."""
+        self._listener = None
 
 
 async def aside(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -533,13 +534,46 @@ async def test_what_is_no_file(repository: aexp.Repository, repo_path: Path, tmp
         assert set(left_out(experiment.record)) >= {".gitignore", "data/.gitattributes", "train.py", "s"}
 
 
-async def test_modes_that_lock_us_out(repository: aexp.Repository, repo_path: Path, git: Git) -> None:
-    """Folders and files of mode 000 are read, taken and removed all the same."""
-    for name in ("one", "two"):
-        async with repository.experiment(name) as experiment:
-            await experiment.run("mkdir -p a/b; echo x > a/b/c; chmod 000 a/b/c a/b a data train.py; chmod 500 .")
+POWERLESS = """
+import ctypes, os, sys
+if os.geteuid() == 0 and sys.platform == "linux":  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: to root every mode is as good
+    for capability in (1, 2):
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP: gone from the next program on
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+LOCKING = """
+import asyncio, os, pathlib, sys, aexp
+async def main(path, command):
+    (path / "locked").touch(mode=0o000)
+    try:
+        (path / "locked").read_bytes()
+        sys.exit("modes do not keep us out")
+    except PermissionError:
+        (path / "locked").unlink()
+    async with aexp.Repository(path) as repository:
+        for name in ("one", "two"):
+            async with repository.experiment(name) as experiment:
+                await experiment.run(command)
+asyncio.run(main(pathlib.Path(sys.argv[1]), sys.argv[2]))
+"""
 
-        assert changed(experiment.record, repo_path, git) == {"a/b/c": "A"}
+
+@pytest.mark.parametrize("top", ["500", "000"])
+async def test_modes_that_lock_us_out(repository: aexp.Repository, repo_path: Path, git: Git, top: str) -> None:
+    """Folders and files of mode 000 are read, taken and removed all the same, by a process that no privilege helps."""
+    command = (
+        "mkdir -p a/b sealed; echo x > a/b/c; echo y > sealed/new; ln a/b/c twice; mkfifo .gitignore sealed/.gitattributes"
+        "; chmod 000 a/b/c a/b a data train.py sealed/new sealed .git; chmod " + top + " ."
+    )
+    done = await anyio.run_process(
+        [sys.executable, "-c", POWERLESS, sys.executable, "-c", LOCKING, str(repo_path), command], check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    for name in ("one", "two"):
+        record = await repository.get(name)
+        assert changed(record, repo_path, git) == {"sealed/new": "A"}
+        assert left_out(record).keys() == {"a/b/c", "twice", ".gitignore", "sealed/.gitattributes"}
     assert len(places(repo_path)) == 1
 
 
@@ -618,6 +652,79 @@ async def test_git_is_spoiled_for_the_next(repository: aexp.Repository, repo_pat
 
     assert changed(experiment.record, repo_path, git) == {"train.py": "M", "params.yaml": "M", "hidden": "A"}
     assert done.stdout.split() == [b"lr", b"=", b"0.1", b"README.md", b"data", b"params.yaml", b"train.py"]
+
+
+GITS = {
+    "a link to ours": "rm -rf .git; ln -s {user}/.git .git",
+    "a file that names ours": "rm -rf .git; echo gitdir: {user}/.git > .git",
+    "a FIFO": "rm -rf .git; mkfifo .git",
+    "a file of junk": "rm -rf .git; echo junk > .git",
+    "a folder without objects": "rm -rf .git/objects",
+    "a worktree more": "git worktree add -q ../elsewhere; git worktree add -q sub; touch sub/inner",
+    "a repository in it": "git init -q sub; touch sub/inner; git init -q data",
+    "a submodule": "git -c protocol.file.allow=always submodule --quiet add {user} sub; git rm -qf --cached .gitmodules; rm .gitmodules",
+    "refs of junk": "for ref in heads/main exps/aa/b aexp/x; do mkdir -p .git/refs/${{ref%/*}}; echo junk > .git/refs/$ref; done;"
+    " echo junk > .git/HEAD; rm .git/index",
+    "objects of nobody": "echo /nowhere > .git/objects/info/alternates; echo /nowhere > ../git/objects/info/junk",
+    "hooks": "mkdir -p .git/hooks; for hook in post-checkout post-index-change reference-transaction; do"
+    " printf '#!/bin/sh\ntouch {user}/hooked; sleep 100' > .git/hooks/$hook; done; chmod +x .git/hooks/*;"
+    " git config core.hooksPath .git/hooks; git config core.fsmonitor 'sleep 100'",
+    "a filter that never ends": "echo '* filter=slow' > .git/info/attributes; git config filter.slow.clean 'sleep 100'",
+    "locks": "touch .git/index.lock .git/HEAD.lock .git/config.lock ../git/index.lock",
+}
+
+
+@pytest.mark.parametrize("what", GITS)
+async def test_whatever_becomes_of_its_git(repository: aexp.Repository, repo_path: Path, git: Git, what: str) -> None:
+    """What a program wrote beside a `.git` that it wrecked is taken; nothing of ours changes, and the next checkout is whole."""
+    async with repository.experiment("before") as experiment:
+        await experiment.run("true")
+    before = picture(repo_path, git)
+    async with asyncio.timeout(30), repository.experiment("one") as experiment:
+        await experiment.run(f"{GITS[what].format(user=repo_path)}; echo new > new")
+    async with asyncio.timeout(30), repository.experiment("two") as other:
+        done = await other.run("git status --short; git fsck --no-dangling; git rev-parse HEAD; ls -A")
+
+    assert changed(experiment.record, repo_path, git) == {"new": "A"}
+    assert done.stdout.decode().split() == [other.baseline, ".git", "README.md", "data", "params.yaml", "train.py"]
+    assert picture(repo_path, git) == before
+
+
+@pytest.mark.parametrize("gone", ["$d/../git", "${d%/*}"])
+async def test_a_checkout_whose_neighbourhood_is_gone(
+    repository: aexp.Repository, repo_path: Path, git: Git, gone: str
+) -> None:
+    """A program that removes all of its checkout, or what Git needs beside it, fails the experiment, and no other."""
+    with pytest.raises(aexp.CheckoutLost):
+        async with repository.experiment("one") as experiment:
+            await experiment.run(f'd="$PWD"; cd /; rm -rf "{gone}"')
+    async with repository.experiment("two") as experiment:
+        await experiment.run("echo new > new")
+
+    assert changed(await repository.get("one"), repo_path, git) == {}
+    assert changed(experiment.record, repo_path, git) == {"new": "A"}
+    assert len(places(repo_path)) == 1
+
+
+async def test_children_that_stay(repository: aexp.Repository, repo_path: Path, tmp_path: Path, git: Git) -> None:
+    """A hundred children, deaf ones, and daemons in sessions of their own neither keep the experiment nor get another's files."""
+    pids = tmp_path / "pids"
+    began = time.monotonic()
+    async with repository.experiment("one") as experiment:
+        await experiment.run(
+            f"for i in $(seq 100); do sleep 60 & echo $! >> {pids}; done; (trap '' TERM HUP INT; exec sleep 60) & echo $! >> {pids};"
+            f" setsid sh -c 'echo $$ >> {pids}; sleep 3; echo late > late; exec sleep 60' & echo new > new"
+        )
+    async with repository.experiment("two") as other:
+        await other.run("sleep 3")
+    seconds = time.monotonic() - began
+    for pid in pids.read_text().split():
+        with suppress(ProcessLookupError):  # who prints when nobody reads any more
+            os.kill(int(pid), signal.SIGKILL)
+
+    assert seconds < 20
+    assert changed(experiment.record, repo_path, git) == {"new": "A"}
+    assert changed(other.record, repo_path, git) == {}
 
 
 # ---- cancelled, killed ----

@@ -1,6 +1,7 @@
 """Programs that an experiment runs: their streams, their end, and what they may not do to us."""
 
 import asyncio
+import contextvars
 import os
 import pty
 import signal
@@ -15,8 +16,11 @@ from statistics import median
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import aexp
+from aexp._formats.printed import LONG, Lines
 
 DEADLINE = 20.0
 
@@ -368,6 +372,177 @@ async def test_much_output_takes_no_memory(repository: aexp.Repository) -> None:
 async def test_very_much_output_takes_no_memory(repository: aexp.Repository) -> None:
     """So do 10 GB."""
     await flood(repository, 10_000_000_000)
+
+
+# ---- a listener ----
+
+PIECES = st.lists(st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\r\n", b"\n\n"]), max_size=6).map(b"".join))
+
+
+@given(PIECES)
+def test_a_stream_is_cut_into_lines_wherever_it_was_cut_into_pieces(pieces: list[bytes]) -> None:
+    """However a stream comes, its lines are the same, and together they are the stream."""
+    lines = Lines()
+    heard = [line for piece in pieces for line in lines.add(piece)] + lines.rest()
+
+    assert heard == b"".join(pieces).splitlines(keepends=True)
+
+
+def test_a_line_that_never_ends_comes_in_parts() -> None:
+    """What is not a line after 64 KiB is passed on; nothing grows."""
+    lines = Lines()
+    heard = [line for _ in range(300) for line in lines.add(b"x" * 1000)]
+
+    assert all(LONG <= len(each) < LONG + 1000 for each in heard)
+    assert len(b"".join(heard)) > 300_000 - LONG
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+async def test_each_line_is_heard(repository: aexp.Repository, isolated: bool) -> None:
+    """A function given as output is called on the event loop with every line of both streams; the log has them, too."""
+    heard: list[tuple[str, bytes]] = []
+    word = contextvars.ContextVar[str]("word")
+    word.set("ours")
+
+    async with repository.experiment("one") as experiment:
+
+        def listen(stream: str, line: bytes) -> None:
+            assert asyncio.get_running_loop() is loop
+            assert word.get() == "ours"
+            heard.append((stream, line))
+            if line.startswith(b"loss"):
+                experiment.log_metric_nowait("loss", float(line.split()[1]))
+
+        loop = asyncio.get_running_loop()
+        done = await experiment.run(
+            r"echo loss 0.5; sleep 0.1; echo oops >&2; sleep 0.1; printf '10%%\r20%%\r\377'; exit 3",
+            isolated=isolated,
+            output=listen,
+            check=False,
+        )
+        assert heard == [
+            *(("stdout", b"loss 0.5\n"), ("stderr", b"oops\n")),
+            *(("stdout", b"10%\r"), ("stdout", b"20%\r"), ("stdout", b"\xff")),
+        ]
+
+    assert done.returncode == 3
+    assert (await repository.get("one")).metrics["loss"] == 0.5
+    assert await repository.read("one", "aexp/log.txt") == b"loss 0.5\noops\n10%\r20%\r\xff"
+
+
+async def test_a_listener_that_raises_stops_the_program(repository: aexp.Repository, tmp_path: Path) -> None:
+    """What it raises ends the program and the experiment; it hears no more, and the log is kept."""
+    heard = []
+
+    def listen(_: str, line: bytes) -> None:
+        heard.append(line)
+        raise ValueError(line)
+
+    file = tmp_path / "pid"
+    with pytest.raises(ValueError, match="nan"):
+        async with repository.experiment("one") as experiment:
+            await experiment.run(f"echo $$ > {file}; echo nan; echo more; exec sleep 60", isolated=False, output=listen)
+
+    assert heard == [b"nan\n"]
+    assert ended(await pid_in(file))
+    record = await repository.get("one")
+    assert (record.status, record.error and record.error.type) == (aexp.Status.FAILED, "ValueError")
+    assert await repository.read("one", "aexp/log.txt") == b"nan\nmore\n"
+
+
+async def test_a_slow_listener_hears_everything(repository: aexp.Repository) -> None:
+    """A program waits for a listener that takes its time; no line is lost when it ends long before it was heard."""
+    heard = []
+
+    def listen(_: str, line: bytes) -> None:
+        heard.append(line)
+        time.sleep(0.002)
+
+    async with repository.experiment("one") as experiment:
+        await experiment.run("seq 400; seq 400 >&2", isolated=False, output=listen)
+
+    assert sorted(heard) == sorted(2 * [b"%d\n" % number for number in range(1, 401)])
+    assert len(await repository.read("one", "aexp/log.txt")) == len(b"".join(heard))
+
+
+async def test_much_that_is_heard_keeps_the_loop_alive(repository: aexp.Repository) -> None:
+    """Two million lines are told in slices and take no memory; the loop goes on between them."""
+    count, pauses, before = 0, [0.0], resident()
+
+    def listen(_: str, line: bytes) -> None:
+        nonlocal count
+        count += 1
+
+    async def watch() -> None:
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0.001)
+            pauses.append(time.perf_counter() - began)
+
+    watching = asyncio.create_task(watch())
+    async with repository.experiment("one") as experiment:
+        await experiment.run("yes | head -c 4000000", isolated=False, output=listen)
+        grown = resident() - before
+    watching.cancel()
+
+    assert count == 2_000_000
+    assert grown < 30 * 2**20
+    assert median(pauses) < 0.02
+
+
+async def test_after_a_cancellation_nothing_is_heard(repository: aexp.Repository) -> None:
+    """A listener is called while a cancelled program ends, and never afterwards."""
+    heard = []
+    experiment = await repository.experiment("one").init()
+    command = "trap 'echo ending; exit' TERM; while :; do echo x; sleep 0.01; done"
+    task = asyncio.create_task(experiment.run(command, isolated=False, output=lambda _, line: heard.append(line)))
+    await until(lambda: len(heard) > 3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    count = len(heard)
+    await asyncio.sleep(0.2)
+    await experiment.save()
+
+    assert heard[-1] == b"ending\n"
+    assert len(heard) == count
+    assert b"".join(heard) == await repository.read("one", "aexp/log.txt")
+
+
+async def test_a_listener_is_a_plain_function(repository: aexp.Repository, tmp_path: Path) -> None:
+    """A coroutine function would never be awaited; it is refused, and nothing is run."""
+
+    async def listen(_: str, line: bytes) -> None:
+        pass
+
+    async with repository.experiment("one") as experiment:
+        with pytest.raises(TypeError, match="log_metric_nowait"):
+            await experiment.run(["touch", tmp_path / "x"], isolated=False, output=listen)
+
+    assert not (tmp_path / "x").exists()
+
+
+async def test_daemons_do_not_keep_who_listens(repository: aexp.Repository, tmp_path: Path) -> None:
+    """Daemons that hold the streams, or print without end, do not keep a run whose lines are heard, however slowly."""
+    heard = []
+
+    def listen(_: str, line: bytes) -> None:
+        heard.append(line)
+        time.sleep(0.01)
+
+    pids = tmp_path / "pids"
+    began = time.monotonic()
+    async with repository.experiment("one") as experiment:
+        loop = f"setsid sh -c 'echo $$ >> {pids}; while :; do echo x; sleep 0.02; done' &"
+        await experiment.run(
+            f"{loop} setsid sh -c 'echo $$ >> {pids}; exec sleep 60' & echo end", isolated=False, output=listen
+        )
+
+    assert b"end\n" in heard
+    assert time.monotonic() - began < 15
+    for pid in pids.read_text().split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 # ---- our own streams ----

@@ -1,13 +1,18 @@
-"""What a program prints, kept within bounds: the head and the tail of its log, and the last of each stream."""
+"""What a program prints, kept within bounds: the head and the tail of its log, the last of each stream, and its lines."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Literal
 
+Listener = Callable[[Literal["stdout", "stderr"], bytes], object]
+"""What is called with each line that a program prints."""
 HEAD: Final = 512 * 2**10
 """Bytes of a log that are kept from its beginning."""
 TAIL: Final = 512 * 2**10
 """Bytes of a log that are kept from its end."""
 LAST: Final = 64 * 2**10
 """Bytes of each stream that a `CompletedProcess` holds."""
+LONG: Final = 64 * 2**10
+"""Bytes after which a line that has not ended is passed on as far as it is there."""
 
 
 class Tail:
@@ -62,3 +67,25 @@ class Log:
         tail = self._tail.content()
         left_out = self._tail.total - len(tail)
         return (f"\n[aexp: {left_out} bytes are left out here]\n".encode() if left_out else b"") + tail
+
+
+class Lines:
+    """The lines of a stream that comes in pieces: each with its end, which is LF, CR LF, or CR as of progress bars.
+
+    Put together they are the stream, byte for byte.
+    """
+
+    def __init__(self) -> None:
+        self._begun = b""
+
+    def add(self, data: bytes) -> list[bytes]:
+        """Return the lines that *data* ends, and what is longer than `LONG`."""
+        lines = (self._begun + data).splitlines(keepends=True)
+        unfinished = lines[-1:] and not lines[-1].endswith(b"\n") and len(lines[-1]) < LONG  # LF may follow a CR
+        self._begun = lines.pop() if unfinished else b""
+        return lines
+
+    def rest(self) -> list[bytes]:
+        """Return the last line when nothing ended it."""
+        rest, self._begun = self._begun, b""
+        return [rest] if rest else []

@@ -6,10 +6,12 @@ imported once. With `killer.c` preloaded, an order says at which file operation 
 
 import asyncio
 import ctypes
+import errno
 import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Coroutine
@@ -19,6 +21,11 @@ from typing import Any
 import aexp
 
 Say = Callable[..., None]
+CHANGES, OPENS, READS, GROWS = 1, 2, 4, 8
+KINDS = {errno.EIO: CHANGES | READS, errno.ENOSPC: GROWS, errno.EMFILE: OPENS}
+"""The kinds of operations that can fail so, as `killer.c` calls them."""
+ELSEWHERE = ()
+"""What `diagnose()` says of the machine, and not of the repository."""
 
 
 async def log(experiment: aexp.Experiment, first: int, after: int, say: Say, *, flush_every: int = 4) -> None:
@@ -88,6 +95,9 @@ async def look(path: str, say: Say) -> None:
             with suppress(FileNotFoundError):
                 say("file", record.name, (await repository.read(record.name, "notes.txt")).decode())
         say("recovered", [record.name for record in first])
+        for found in await repository.diagnose():
+            if found.level == "error" or (found.level == "warning" and found.subject not in ELSEWHERE):
+                say("bad", found.subject, found.level, found.text)
 
 
 async def two(path: str, say: Say) -> None:
@@ -137,6 +147,13 @@ async def maintain(path: str, say: Say) -> None:
         say("swept", done.retired, done.swept, done.trash, done.failures)
 
 
+async def upkeep(path: str, say: Say) -> None:
+    """Look and sweep, whatever state the repository is in."""
+    async with aexp.Repository(path) as repository:
+        await repository.diagnose()
+        say("upkeep", (await repository.maintain()).failures)
+
+
 async def log_joined(experiment: aexp.Experiment, first: int, after: int, say: Say) -> None:
     """Log as a program does that the experiment has started, and that ends afterwards."""
     os.environ.update(experiment.variables())
@@ -163,6 +180,45 @@ async def crash_joined(path: str, say: Say) -> None:
         await log_joined(one, 6, 12, say)
         await one.flush()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def checkout(path: str, say: Say) -> None:
+    """Let programs work in private checkouts: one that is made, the same again, and one that a program runs in alone."""
+    async with aexp.Repository(path) as repository:
+        one = await repository.experiment("one", overrides=["train.lr=0.5"], outs=["out"]).init()
+        await one.log_file("notes.txt", "as it was\n")
+        await log(one, 0, 4, say)
+        async with one.workspace() as place:
+            (place / "made.txt").write_text("made\n")
+            (place / "README.md").unlink()
+            await one.run("mkdir out; echo 1 > out/a; mkfifo pipe; ln -s / root; git add made.txt")
+        await one.flush()
+        say("taken", "made.txt", "out/a")
+        await one.run("cat made.txt notes.txt params.yaml > both.txt")
+        await log(one, 4, 8, say)
+        record = await one.save()
+        say("taken", "both.txt")
+        say("S", record.name, record.rev)
+        async with repository.experiment("two") as two:
+            await two.run("cat train.py > copy.py")
+            await two.log_metric("loss", 0.0, 0)
+        assert two.record is not None
+        say("S", "two", two.record.rev)
+
+
+async def visit(path: str, say: Say) -> None:
+    """Recover, tell the files of `one`, and what a program finds in a checkout now; then tell which checkouts are there."""
+    async with aexp.Repository(path) as repository:
+        await repository.recover()
+        for name in ("made.txt", "out/a", "both.txt"):
+            with suppress(aexp.ExperimentNotFound, FileNotFoundError):
+                say("kept", name, (await repository.read("one", name)).decode())
+        experiment = await repository.experiment("visit").init()
+        done = await experiment.run("git status --porcelain; git rev-parse HEAD; git diff HEAD; ls -A", check=False)
+        say("found", done.returncode, done.stdout.decode(), done.stderr.decode())
+        await experiment.discard()
+        swept = await repository.maintain()
+        say("swept", swept.failures)
 
 
 async def apply(path: str, say: Say) -> None:
@@ -201,6 +257,8 @@ STORIES: dict[str, Callable[[str, Say], Coroutine[Any, Any, None]]] = {
         crash,
         join,
         crash_joined,
+        checkout,
+        visit,
         apply,
         undo,
         again,
@@ -208,6 +266,7 @@ STORIES: dict[str, Callable[[str, Say], Coroutine[Any, Any, None]]] = {
         remove,
         restore,
         maintain,
+        upkeep,
     )
 }
 
@@ -220,12 +279,40 @@ def tell(order: dict[str, Any], pipe: int) -> None:
 
     killer = ctypes.CDLL(None) if "at" in order else None
     if killer is not None:
-        only, at = order.get("only", "").encode(), ctypes.c_long(order["at"])
-        number = order.get("signal", signal.SIGKILL)
-        below = os.path.join(order["path"], order.get("below", ".git")).rstrip("/")
-        killer.killer_arm(os.fsencode(below), only, at, order.get("half", 0), number)
+        arm(killer, order)
     asyncio.run(STORIES[order["story"]](order["path"], say))
     say("end", 0 if killer is None else killer.killer_count())
+    say("left", *left(order["path"]))
+
+
+def arm(killer: ctypes.CDLL, order: dict[str, Any]) -> None:
+    """Have the fault come about that *order* says."""
+    only, at = order.get("only", "").encode(), ctypes.c_long(order["at"])
+    number = order.get("signal", signal.SIGKILL)
+    below = os.path.join(order["path"], order.get("below", ".git")).rstrip("/")
+    killer.killer_arm(os.fsencode(below), only, at, order.get("half", 0), number)
+    if "fail" in order:
+        killer.killer_fail(order["fail"], order["forever"], KINDS[order["fail"]])
+    if "cut" in order:
+        place, flags = order["cut"]
+        killer.killer_cut(os.fsencode(place), flags)
+
+
+def left(path: str) -> tuple[list[str], list[str], list[str]]:
+    """The threads of ours, the descriptors below *path*, and the processes that are still there."""
+    end = time.monotonic() + 2
+    while True:
+        threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("aexp")]
+        files = []
+        for each in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # that of the listing itself
+                files.append(os.readlink(f"/proc/self/fd/{each}"))
+        files = [name for name in files if name.startswith(f"{path}/")]
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
+            processes = children.read().split()
+        if not (threads or files or processes) or time.monotonic() > end:
+            return threads, files, processes
+        time.sleep(0.01)
 
 
 def main() -> None:

@@ -5,222 +5,22 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, field, frozen
+from attrs import frozen
 
-HERE = Path(__file__).parent
-WORKERS = 2
+from tests.faults.kit import Git, Oracle, Sweep, Teller, Told, copy_of, leftovers, refs_of, teller, wait_for_children
+
 PENDING: dict[str, Any] = {"story": "save", "only": "one.lock", "at": 4}  # dies with the pack written and `one` locked
+STEPS = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
-
-
-@frozen
-class Told:
-    """What a process said until it ended, and the exit code it ended with."""
-
-    code: int
-    lines: list[list[Any]]
-
-    def about(self, word: str) -> list[list[Any]]:
-        """What followed *word*, each time it was said."""
-        return [rest for said, *rest in self.lines if said == word]
-
-    def last(self, word: str) -> dict[str, Any]:
-        """The last thing said with *word* about each name."""
-        return dict(self.about(word))
-
-
-@define(eq=False)
-class Teller:
-    """A process that tells the stories of `_driver.py`, each in a fork of itself."""
-
-    process: "subprocess.Popen[str]"
-
-    def __call__(self, story: str, path: Path, **order: Any) -> Told:
-        """Tell a story in the repository at *path*; with `at`, it gets a signal at that file operation."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"story": story, "path": str(path), **order}) + "\n")
-        self.process.stdin.flush()
-        told = Told(*json.loads(self.process.stdout.readline()))
-        assert told.code in (0, -signal.SIGKILL), f"{story} {order}: ended with {told.code}, see the captured stderr"
-        return told
-
-
-@contextmanager
-def teller(killer: Path) -> Iterator[Teller]:
-    """A process that tells stories until the block ends."""
-    command = [sys.executable, str(HERE / "_driver.py")]
-    variables = os.environ | {"LD_PRELOAD": str(killer)}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables, start_new_session=True
-    ) as process:
-        try:
-            yield Teller(process)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)  # with its forks, of which one may be stopped
-
-
-@pytest.fixture(scope="module")
-def killer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shim that counts file operations, compiled."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("the killer is preloaded with LD_PRELOAD, which only Linux has")
-    if shutil.which("gcc") is None:
-        pytest.skip("NO KILL SWEEP: install gcc to compile tests/faults/killer.c")
-    target = tmp_path_factory.mktemp("killer") / "killer.so"
-    flags = ("-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC")
-    subprocess.run(["gcc", *flags, "-o", target, HERE / "killer.c", "-ldl"], check=True)
-    return target
-
-
-@pytest.fixture
-def edited(repo_path: Path) -> Path:
-    """A repository whose work tree was edited, so that its code is captured."""
-    (repo_path / "train.py").write_text("lr = 0.2\n")
-    return repo_path
-
-
-# ---- what must be true ----
-
-
-def refs_of(path: Path, git: Callable[..., str], below: str = "refs/exps") -> dict[str, str]:
-    """Every ref below a prefix with its rev."""
-    lines = git("for-each-ref", "--format=%(refname) %(objectname)", below, cwd=path).splitlines()
-    return dict(line.split(" ") for line in lines)
-
-
-def copy_of(path: Path, target: Path) -> Path:
-    """Copy a repository; `cp` keeps hard links, which tell whose lock a lock is."""
-    target.parent.mkdir(exist_ok=True)
-    subprocess.run(["cp", "-a", path, target], check=True)
-    return target
-
-
-def leftovers(path: Path) -> list[str]:
-    """Locks, kept packs, half-written packs, and sessions that nobody put away."""
-    common = path / ".git"
-    patterns = ("refs/**/*.lock", "*.lock", "objects/pack/*.keep", "objects/**/tmp_*", "aexp/sessions/*")
-    found = [str(each.relative_to(common)) for pattern in patterns for each in common.glob(pattern)]
-    packs, indices = ({each.stem for each in common.glob(f"objects/pack/*.{kind}")} for kind in ("pack", "idx"))
-    return sorted(found) + sorted(packs ^ indices)
-
-
-@frozen(eq=False)
-class Oracle:
-    """Knows from what a process said before it died what must be there afterwards."""
-
-    git: Callable[..., str]
-    fsck: Callable[[Path], None]
-
-    def check(self, path: Path, said: Told, tell: Teller) -> None:
-        """Check the repository before recovery, recover, and check again; *said* is all that was said there."""
-        self.fsck(path)
-        standing = refs_of(path, self.git)
-        after = tell("look", path)
-        records = {name: rest for name, *rest in after.about("record")}
-        refs = refs_of(path, self.git)
-
-        assert after.about("again") == [[[], []]], "a second recovery found something"
-        assert sorted(ref.rpartition("/")[2] for ref in refs) == sorted(records)
-        assert set(records) <= {"one", "two"}, "an experiment came back as several"
-        assert len({id for _, id, *_ in records.values()}) == len(records), "one experiment has two records"
-        for name, count in said.last("F").items():
-            self.check_points(name, count, records, said)
-        for name, rev in said.last("S").items():
-            assert records[name][0] == rev, f"{name} was saved, and is another commit now"
-        for (name,) in said.about("D"):
-            assert name not in records, f"{name} was discarded"
-        assert said.about("discarding") or not set(standing) - set(refs), "recovery removed a ref"
-        assert not leftovers(path)
-        assert not refs_of(path, self.git, "refs/aexp/wip")
-
-        again = tell("look", path)
-        assert again.about("recovered") == [[[]]]
-        assert refs_of(path, self.git) == refs
-        self.fsck(path)
-
-    def check_points(self, name: str, count: int, records: dict[str, list[Any]], said: Told) -> None:
-        """What was flushed is there: a prefix of what was logged, without holes."""
-        if said.about("discarding") and name not in records:
-            return
-        _, _, status, _, steps, values = records[name]
-        assert status in ("interrupted", "finished")
-        assert steps == list(range(len(steps))), f"{name} has holes"
-        assert values == [float(step) for step in steps]
-        assert len(steps) >= count, f"{name} has lost points"
-
-
-@define(eq=False)
-class Sweep:
-    """Tells a story in copies of a repository, and kills it at another operation each time."""
-
-    story: str
-    template: Path
-    killer: Path
-    oracle: Oracle
-    known: tuple[list[Any], ...] = ()
-    died: int = 0
-    faults: list[str] = field(factory=list)
-    _places: list[tuple[int, int]] = field(factory=list)
-
-    def __call__(self, every: int) -> None:
-        """Kill at every *every*-th operation, before it or, every other time, in the middle of it if it is a write."""
-        with teller(self.killer) as tell:
-            path = copy_of(self.template, self.template.parent / "whole")
-            whole = tell(self.story, path, at=0)
-            ((operations,),) = whole.about("end")
-            self.oracle.check(path, Told(0, [*self.known, *whole.lines]), tell)
-        halves = (0, 1) if every == 1 else (None,)
-        self._places = [
-            (at, at // every % 2 if half is None else half)
-            for at in range(1 + every // 2, operations + 1, every)
-            for half in halves
-        ]
-        count = len(self._places)
-        with ThreadPoolExecutor(WORKERS) as threads:
-            list(threads.map(self._work, range(WORKERS)))
-        assert not self.faults, f"{len(self.faults)} of {count} points:\n\n" + "\n\n".join(self.faults[:10])
-        assert self.died >= 0.9 * count  # threads take turns as they like, so the last operations may not be reached
-
-    def _work(self, worker: int) -> None:
-        with teller(self.killer) as tell:
-            while True:
-                try:
-                    at, half = self._places.pop()
-                except IndexError:
-                    return
-                path = copy_of(self.template, self.template.parent / f"{self.story}-{worker}")
-                told = tell(self.story, path, at=at, half=half)
-                self.died += told.code != 0
-                try:
-                    self.oracle.check(path, Told(told.code, [*self.known, *told.lines]), tell)
-                except (AssertionError, pytest.fail.Exception) as fault:
-                    kept = path.rename(path.with_name(f"{path.name}-at-{at}-{half}"))
-                    self.faults.append(f"at operation {at}, half {half}, in {kept}: {fault}\nsaid: {told.lines}")
-                else:
-                    shutil.rmtree(path)
-
-
-@pytest.fixture
-def oracle(git: Callable[..., str], fsck: Callable[[Path], None]) -> Oracle:
-    """What knows the truth."""
-    return Oracle(git, fsck)
-
-
-STEPS = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 
 
 @STEPS
@@ -295,8 +95,8 @@ class OldOrNew(Oracle):
 
     def check(self, path: Path, said: Told, tell: Teller) -> None:
         """Look at the repository as the killed process left it, then make the change again."""
-        self.fsck(path)
         wait_for_children(path)
+        self.fsck(path)
         found = saved_and_removed(path, self.git)
         assert found in (self.old, self.new)
         assert found == self.new or not said.about("changed"), "it was told, and is not so"
@@ -307,29 +107,16 @@ class OldOrNew(Oracle):
         self.fsck(path)
 
 
-def saved_and_removed(path: Path, git: Callable[..., str]) -> frozenset[tuple[str, str]]:
+def saved_and_removed(path: Path, git: Git) -> frozenset[tuple[str, str]]:
     """The refs of experiments with their revs; those in the trash without the time."""
     refs = refs_of(path, git) | refs_of(path, git, "refs/aexp/trash")
     return frozenset((re.sub("trash/[0-9]{13}", "trash/then", ref), rev) for ref, rev in refs.items())
 
 
-def wait_for_children(path: Path) -> None:
-    """Wait until no `git` that a killed process started works in *path*: it ends what it began."""
-    for _ in range(500):
-        places = []
-        for each in Path("/proc").glob("[0-9]*/cwd"):
-            with suppress(OSError):  # it ended meanwhile
-                places.append(each.readlink())
-        if path not in places:
-            return
-        time.sleep(0.01)
-    pytest.fail(f"a process still works in {path}")
-
-
 @pytest.mark.parametrize("story", ["rename", "remove", "restore"])
 @STEPS
 def test_a_kill_while_changing_leaves_the_old_or_the_new(
-    repo_path: Path, killer: Path, git: Callable[..., str], fsck: Callable[[Path], None], story: str, every: int
+    repo_path: Path, killer: Path, git: Git, fsck: Callable[[Path], None], story: str, every: int
 ) -> None:
     """Wherever a process is killed that renames, removes or restores: the old state stands, or the new one, whole."""
     with teller(killer) as tell:
@@ -421,7 +208,7 @@ def work_tree(path: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.fixture
-def dirty(repo_path: Path, killer: Path, git: Callable[..., str]) -> Path:
+def dirty(repo_path: Path, killer: Path, git: Git) -> Path:
     """A repository with an experiment in which files, links and folders took each other's places, and a dirty work tree."""
     (repo_path / "gone").mkdir()
     (repo_path / "gone" / "deep").write_text("tracked\n")
@@ -480,7 +267,7 @@ def sweep(
 
 
 @STEPS
-def test_a_kill_while_applying_loses_nothing(dirty: Path, killer: Path, git: Callable[..., str], every: int) -> None:
+def test_a_kill_while_applying_loses_nothing(dirty: Path, killer: Path, git: Git, every: int) -> None:
     """Killed at any file operation of an apply with force, undo restores every byte; another apply says what to do first."""
     before = work_tree(dirty)
     goal = {"train.py": b"lr = 0.2\n", "folder": b"new\n", "file/in": b"new\n", "link": b"params.yaml"}
@@ -514,9 +301,7 @@ def test_a_kill_while_undoing_loses_nothing(dirty: Path, killer: Path, every: in
 
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")
 @STEPS
-def test_a_kill_beside_another_file_system_loses_nothing(
-    dirty: Path, killer: Path, git: Callable[..., str], every: int
-) -> None:
+def test_a_kill_beside_another_file_system_loses_nothing(dirty: Path, killer: Path, git: Git, every: int) -> None:
     """Where the work tree is on another file system and files must be copied, a kill at any operation there is undone, too."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere, teller(killer) as tell:
         path = Path(elsewhere) / "linked"
