@@ -3,12 +3,14 @@
 `<url>/files/md5/<2 digits>/<30 digits>`, as `dvc push` lays it out (interop reference, section 4.4).
 """
 
+import base64
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import count
+from tempfile import TemporaryFile
 from typing import Any, Final, Protocol
 
 from attrs import define, field, frozen
@@ -143,20 +145,19 @@ class Site(Bucket):
     """A data remote that a web server shows, to pull from."""
 
     def size(self, md5: str) -> int | None:
-        """Ask for its head."""
-        try:
-            return int(self.system.info(self._place(md5))["size"] or 0)
-        except FileNotFoundError:
-            return None
+        """Refuse: only who is about to send asks."""
+        raise RemoteError(self.name, "refused", "aexp only reads from web servers", remedy=OTHERS)
 
     def send(self, md5: str, source: str) -> None:
         """Refuse."""
-        raise RemoteError(self.name, "refused", "aexp only reads from web servers", remedy=OTHERS)
+        self.size(md5)
 
     def parts(self, md5: str) -> Iterator[bytes]:
-        """Download it, as it comes."""
-        with self.system.open(self._place(md5), "rb", block_size=PORTION) as file:
-            while part := file.read(PORTION):
+        """Download it, into a file without a name: fsspec says why one cannot be had only when it is fetched whole."""
+        with TemporaryFile() as file:
+            self.system.get_file(self._place(md5), file, chunk_size=SLICE)
+            file.seek(0)
+            while part := file.read(SLICE):
                 yield part
 
     def close(self) -> None:
@@ -268,7 +269,8 @@ def _http(wanted: Wanted, limits: Limits) -> Site:
         raise MissingExtra("remote", "s3fs") from error
     told, client = wanted.options, dict[str, Any]()
     if told.get("auth", "").lower() == "basic":
-        client["auth"] = aiohttp.BasicAuth(told.get("user", ""), told.get("password", ""))
+        secret = f"{told.get('user', '')}:{told.get('password', '')}".encode()
+        client["headers"] = {"Authorization": f"Basic {base64.b64encode(secret).decode()}"}
     elif told.get("auth", "").lower() == "custom" and told.get("custom_auth_header"):
         client["headers"] = {told["custom_auth_header"]: told.get("password", "")}
     client["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=limits.first, sock_read=limits.silence)
@@ -292,7 +294,8 @@ def asked(depot: Depot, call: Callable[[], Any], *, missing: bool = False) -> An
         raise RemoteError(depot.name, "unknown", f"nothing is there: {error}", remedy=HOW) from error
     except Exception as error:
         kind = type(error).__name__
-        if isinstance(error, PermissionError) or "Credentials" in kind:
+        denied = getattr(error, "status", 0) in (401, 403)
+        if denied or isinstance(error, PermissionError) or "Credentials" in kind:
             fault, remedy = "authentication", "see what `dvc push` says there, and .dvc/config.local"
         elif isinstance(error, ConnectionError | TimeoutError) or re.search("Connect|Timeout|EndPoint|Endpoint", kind):
             fault, remedy = "unreachable", "what has arrived stands; call again when it can be reached"
