@@ -38,6 +38,7 @@ from .errors import CheckoutLost as CheckoutLost
 from .errors import CommandFailed as CommandFailed
 from .errors import DataMissing as DataMissing
 from .errors import DirtyWorkspace as DirtyWorkspace
+from .errors import DiskFailed as DiskFailed
 from .errors import DiskFull as DiskFull
 from .errors import Diverged as Diverged
 from .errors import ExperimentNotFound as ExperimentNotFound
@@ -55,6 +56,7 @@ from .errors import NameTaken as NameTaken
 from .errors import NoBaseline as NoBaseline
 from .errors import NothingApplied as NothingApplied
 from .errors import NotOwner as NotOwner
+from .errors import PointsLost as PointsLost
 from .errors import QueueFull as QueueFull
 from .errors import ReadOnlyRepository as ReadOnlyRepository
 from .errors import RemoteError as RemoteError
@@ -99,6 +101,7 @@ __all__ = [
     "CompletedProcess",
     "DataMissing",
     "DirtyWorkspace",
+    "DiskFailed",
     "DiskFull",
     "Diverged",
     "Event",
@@ -124,6 +127,7 @@ __all__ = [
     "NoBaseline",
     "NotOwner",
     "NothingApplied",
+    "PointsLost",
     "Progress",
     "Push",
     "QueueFull",

@@ -1,14 +1,16 @@
 """What the experiments of one open repository share, and what each was asked for."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from attrs import define, evolve, field, frozen
 
-from ._formats.account import Account
+from ._formats.account import Account, begin
+from ._formats.batch import Stream
 from ._formats.files import Files
 from ._formats.journal import Extents, Kind
 from ._formats.params import decoded, dump_params, merge
@@ -21,6 +23,7 @@ from ._store import Start, Started, Store
 from ._values import CodeMode, OnError, Settings
 from ._ways import Within
 from ._workers import Gatherer, Worker
+from .errors import AexpError
 
 if TYPE_CHECKING:
     from ._experiment import Experiment
@@ -108,6 +111,28 @@ def options_of(account: Account) -> Options:
         "save",
         account.force,
     )
+
+
+async def copy_in(desk: Desk, account: Account, stream: Stream, logged: Sequence[tuple[str, Any]]) -> None:
+    """Write an experiment into our own journal, so that nothing of it depends on the old one."""
+    desk.journal.record(Kind.BEGIN, begin(account))
+    for kind, payload in logged:
+        await desk.journal.room()
+        desk.journal.record(Kind(kind), [account.number, *payload[1:]], stream)
+    if not account.complete:
+        desk.journal.record(Kind.RESUMED, [account.number])
+    await desk.journal.flush()
+
+
+@asynccontextmanager
+async def moving(desk: Desk, number: int, back: Kind, *more: str) -> AsyncIterator[None]:
+    """Let an experiment move in as *number*; when that fails, say in our journal where it went *back* to."""
+    try:
+        yield
+    except BaseException:
+        with suppress(AexpError):  # nothing is written any more
+            desk.journal.record(back, [number, *more])
+        raise
 
 
 def rendered(_: Store, params: Mapping[str, Any]) -> str:

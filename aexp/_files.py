@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
-from .errors import AexpError, DiskFull, ReadOnlyRepository, TooManyOpenFiles
+from .errors import AexpError, DiskFailed, DiskFull, JournalFailed, ReadOnlyRepository, TooManyOpenFiles
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -23,21 +23,33 @@ TOGETHER: Final = 8
 """How many syncs are asked for at once."""
 PAUSE: Final = 1e-3
 """Seconds that a thread works in Python before it gives way."""
+REFUSALS: Final = (DiskFailed, DiskFull, ReadOnlyRepository, TooManyOpenFiles)
+"""What a disk may say, and may not say any more when it is asked again."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
+_BROKEN = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADMSG, errno.ESTALE, errno.ETIMEDOUT}
+_SPOKEN = {os.strerror(number): number for number in (*_NO_SPACE, *_READ_ONLY, *_NO_DESCRIPTOR, errno.EIO)}
+"""What libgit2 and `git` end a message with, in place of a number."""
 
 
 def translated(error: OSError, path: str | None = None) -> OSError | AexpError:
     """Return the error of ours that *error* is, or *error* itself when it is of no kind that we name."""
-    place = str(path or error.filename or "a file")
-    if error.errno in _NO_SPACE:
+    place, number = str(path or error.filename or "a file"), error.errno or spoken(str(error))
+    if number in _NO_SPACE:
         return DiskFull(place)
-    if error.errno in _READ_ONLY:
+    if number in _READ_ONLY:
         return ReadOnlyRepository(place)
-    if error.errno in _NO_DESCRIPTOR:
+    if number in _NO_DESCRIPTOR:
         return TooManyOpenFiles(place)
+    if number in _BROKEN:
+        return DiskFailed(place, OSError(number, os.strerror(number)))
     return error
+
+
+def spoken(words: str) -> int | None:
+    """Return the number of the system's error that *words* (in English) tell of; None when of no kind that we name."""
+    return next((number for said, number in _SPOKEN.items() if said in words), None)
 
 
 @contextmanager
@@ -52,6 +64,18 @@ def translating(path: str | None = None) -> Iterator[None]:
         if ours is error:
             raise
         raise ours from error
+
+
+def told_of_disk(error: OSError) -> OSError | AexpError:
+    """Return the error of ours for a disk that is full, broken or read-only, or no descriptor left; any other as it is."""
+    ours = error if isinstance(error, AexpError) else translated(error)
+    return error if isinstance(ours, ReadOnlyRepository) and error.errno != errno.EROFS else ours
+
+
+def of_journal(error: OSError, path: str) -> AexpError:
+    """Return the error of ours that *error* is for the journal at *path*, which can be written or cannot."""
+    ours = translated(error, path)
+    return ours if isinstance(ours, AexpError) and not isinstance(ours, DiskFailed) else JournalFailed(path, error)
 
 
 def sync(descriptor: int) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -18,16 +19,14 @@ from ._files import translated, translating
 from ._formats.experiment import Author
 from ._formats.gitobjects import Kind
 from ._machine import user
+from ._refusals import refused, unusable
 from .errors import (
     AexpError,
-    DiskFull,
     GitError,
     GitNotFound,
     InvalidName,
     NoBaseline,
-    ReadOnlyRepository,
     RepositoryNotFound,
-    UnsupportedRepository,
 )
 
 OLDEST: Final = (2, 31)
@@ -54,10 +53,6 @@ class Handle:
     """The top of the work tree; None for a bare repository."""
     variables: Mapping[str, str] = field(factory=dict)
     """What every `git` child for it finds in its environment."""
-
-    def __del__(self) -> None:
-        """Let files and memory go now: pygit2's repository is part of a circle, and waits for the garbage collector."""
-        self.repo.free()
 
 
 @contextmanager
@@ -88,9 +83,13 @@ def open_handle(path: str) -> Handle:
     try:
         repo = pygit2.Repository(os.path.abspath(path))  # not *found*: a `.git` file alone may know the work tree
     except (pygit2.GitError, KeyError, ValueError, OSError) as error:
-        raise _unsupported(found, str(error)) from error
+        raise unusable(found, error) from error
     common = os.path.realpath(os.path.join(repo.path, _common(repo.path)))
-    return Handle(repo, common, None if repo.workdir is None else os.path.realpath(repo.workdir))
+    handle = Handle(repo, common, None if repo.workdir is None else os.path.realpath(repo.workdir))
+    weakref.finalize(
+        handle, repo.free
+    ).atexit = False  # in a circle of pygit2's, it would keep packs open until the next gc
+    return handle
 
 
 def _common(folder: str) -> str:
@@ -99,19 +98,6 @@ def _common(folder: str) -> str:
             return file.read().strip()
     except FileNotFoundError:
         return "."
-
-
-def _unsupported(path: str, reason: str) -> AexpError:
-    if "owner" in reason or "not owned" in reason:
-        folder = os.path.dirname(path.rstrip("/"))
-        return UnsupportedRepository(
-            path, "it belongs to another user", f"run `git config --global --add safe.directory {folder}`"
-        )
-    if "object format" in reason or "objectformat" in reason:
-        return UnsupportedRepository(path, "it uses SHA-256 object names", "DVC and libgit2 need a SHA-1 repository")
-    if "refstorage" in reason:
-        return UnsupportedRepository(path, "it uses the reftable format", "run `git refs migrate --ref-format=files`")
-    return UnsupportedRepository(path, reason, "see `git status` there")
 
 
 def make_empty(path: str) -> None:
@@ -181,7 +167,7 @@ def run(
         raise GitNotFound("none") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
-        raise _refusal(handle, f"run `git {arguments[0]}`", said)
+        raise refused(handle.common, f"run `git {arguments[0]}`", said)
     return done.stdout
 
 
@@ -210,7 +196,7 @@ def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, boo
         if child.wait():
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()
-            raise _refusal(handle, f"run `git {arguments[0]}`", said or f"exit {child.returncode}")
+            raise refused(handle.common, f"run `git {arguments[0]}`", said or f"exit {child.returncode}")
     return found, True
 
 
@@ -219,15 +205,6 @@ def settings_of(handle: Handle) -> list[tuple[str, str, str]]:
     parts = os.fsdecode(run(handle, "config", "--list", "-z", "--show-origin")).split("\0")
     pairs = zip(parts[::2], parts[1::2], strict=False)
     return [(origin, *setting.partition("\n")[::2]) for origin, setting in pairs]
-
-
-def _refusal(handle: Handle, action: str, said: str) -> AexpError:
-    """Return the error of ours that the words of `git` (in English, see `environment`) mean."""
-    if "Read-only file system" in said or "Permission denied" in said:
-        return ReadOnlyRepository(handle.common)
-    if "No space left on device" in said or "Disk quota exceeded" in said:
-        return DiskFull(handle.common)
-    return GitError(action, said)
 
 
 def setting(handle: Handle, key: str) -> str | None:
@@ -261,6 +238,8 @@ def resolve_commit(handle: Handle, spec: str) -> tuple[str, str]:
         commit = repo.revparse_single(spec).peel(pygit2.Commit)
     except (KeyError, ValueError, pygit2.GitError):
         raise NoBaseline(spec) from None
+    except OSError as error:
+        raise refused(handle.common, f"read {spec}", str(error)) from error
     return str(commit.id), str(commit.tree_id)
 
 
@@ -325,8 +304,8 @@ def read_ref(handle: Handle, ref: str) -> str | None:
         target = handle.repo.lookup_reference(ref).target
     except KeyError:
         return None
-    except (pygit2.GitError, ValueError) as error:
-        raise GitError(f"read {ref}", str(error)) from error
+    except (pygit2.GitError, OSError, ValueError) as error:
+        raise refused(handle.common, f"read {ref}", str(error)) from error
     return str(target)
 
 
@@ -350,8 +329,8 @@ def object_size(handle: Handle, id: bytes) -> int:
 
 
 def _unreadable(oid: pygit2.Oid, error: Exception) -> Exception:
-    if isinstance(error, OSError) and error.errno:
-        return translated(error)
+    if isinstance(error, OSError) and (ours := translated(error)) is not error:
+        return ours
     return GitError(f"read the object {oid}", "it is missing or damaged")
 
 

@@ -12,20 +12,20 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import aiofiles
 import aiofiles.threadpool.binary
 
-from ._files import Thread, give_way, sync, sync_folder, translated, write_new
-from ._formats.batch import WIDTH, Encoder, Entry, Stream, rewritten
+from ._files import REFUSALS, Thread, give_way, of_journal, sync, sync_folder, translated, write_new
+from ._formats.batch import WIDTH, Encoder, Entry, Stream, rewritten, waiting
 from ._formats.journal import Kind, encode_line, header, seed
 from ._layout import segment_name
 from ._values import Settings
-from ._workers import settled
-from .errors import AexpError, DiskFull, ForkedError, JournalFailed, QueueFull, RepositoryClosed
+from ._workers import answer, fail, settled, wait_for
+from .errors import AexpError, DiskFull, ForkedError, JournalFailed, PointsLost, QueueFull, RepositoryClosed
 
 BATCH: Final = 20_000
 """Points taken from the queue at a time; a fuller queue does not wait for the write interval."""
@@ -94,7 +94,7 @@ class Journal:
         self._tell(self._hurry)
         if self._refusal is not None:  # the writer may have ended meanwhile
             for future in written:
-                _fail(future, self._refusal)
+                fail(future, self._refusal)
         return written
 
     def _check(self) -> None:
@@ -149,14 +149,28 @@ class Journal:
             await asyncio.wrap_future(*self.record_now(Kind.SEGMENT, None))
 
     async def aclose(self) -> None:
-        """Write and sync what is left, and end the writer; raise what the disk says."""
+        """Write and sync what is left, and end the writer; raise `PointsLost` when the disk refuses for `close_timeout`."""
         if isinstance(self._refusal, JournalFailed):
             self._check()
         if self._refusal is None:
             try:
-                await settled(asyncio.ensure_future(self.flush()))
+                await settled(asyncio.ensure_future(self._flush_at_last()))
+            except REFUSALS as error:
+                await self._stop()
+                if left := waiting(self.queue, self._pending):
+                    raise PointsLost(self._folder, error, left) from error
             finally:
                 await self._stop()
+
+    async def _flush_at_last(self) -> None:
+        deadline = time.monotonic() + self._settings.close_timeout
+        while True:
+            try:
+                return await self.flush()
+            except REFUSALS:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
 
     async def _stop(self) -> None:
         self._refuse(RepositoryClosed(self._folder.rpartition("/aexp/")[0]))
@@ -177,24 +191,23 @@ class Journal:
             with Thread("aexp-journal-write") as self._writing, Thread("aexp-journal-sync") as self._syncing:
                 asyncio.run(self._write_forever())
         except BaseException as error:  # nobody else hears this thread
-            ours = translated(error, self._folder) if isinstance(error, OSError) else OSError(0, repr(error))
-            self._refuse(ours if isinstance(ours, AexpError) else JournalFailed(self._folder, ours))
+            self._refuse(of_journal(error if isinstance(error, OSError) else OSError(0, repr(error)), self._folder))
         assert self._refusal is not None
-        waiting: tuple[Future[Any], ...] = (self._ready, *self._waiters, *self._barriers, *self._asking())
-        for future in waiting:
-            _fail(future, self._refusal)
+        asked: tuple[Future[Any], ...] = (self._ready, *self._waiters, *self._barriers, *self._asking())
+        for future in asked:
+            fail(future, self._refusal)
 
     async def _write_forever(self) -> None:
         self._something, self._urgent, self._unwritten = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._turn, self._loop = asyncio.Lock(), asyncio.get_running_loop()
         await self._open_segment()
         syncer = asyncio.create_task(self._sync_forever())
-        _answer(self._ready, None)
+        answer(self._ready, None)
         while await self._write_queue():
             if self._refusal is None or self.queue:
                 await self._something.wait()
                 self._something.clear()
-                await _wait(self._urgent, self._settings.write_interval)
+                await wait_for(self._urgent, self._settings.write_interval)
                 self._urgent.clear()
                 continue
             await self._sync()
@@ -239,7 +252,7 @@ class Journal:
             waiters = self._waiters[:]
             del self._waiters[: len(waiters)]
             for waiter in waiters:
-                _answer(waiter, None)
+                answer(waiter, None)
 
     # ---- the writer's thread: the disk ----
 
@@ -296,7 +309,7 @@ class Journal:
             self._offset += len(line)
             self._unsynced += (entry.body, entry.stream)
             if entry.written is not None:
-                _answer(entry.written, entry.sequence)
+                answer(entry.written, entry.sequence)
         self._unwritten.set()
         return None
 
@@ -322,9 +335,9 @@ class Journal:
         if self._tries == 1 and not whole:
             return True  # another file may do: nobody needs to know
         for future in self._asking():
-            _fail(future, ours if isinstance(ours, AexpError) else JournalFailed(self._path(self._segment), failure))
+            fail(future, of_journal(failure, self._path(self._segment)))
         self._pending = [entry for entry in self._pending if entry.body]
-        await _wait(self._urgent, min(self._tries / 10, 1.0))  # a full disk may stay so for hours
+        await wait_for(self._urgent, min(self._tries / 10, 1.0))  # a full disk may stay so for hours
         self._urgent.clear()
         return self._refusal is None
 
@@ -352,7 +365,7 @@ class Journal:
             deadline = time.monotonic() + self._settings.sync_interval
             while not self._barriers and (left := deadline - time.monotonic()) > 0:
                 self._unwritten.clear()
-                await _wait(self._unwritten, left)
+                await wait_for(self._unwritten, left)
             self._unwritten.clear()
             await self._sync()
 
@@ -373,23 +386,7 @@ class Journal:
             del self._unsynced[:count]
             self._synced = offset
         for barrier in barriers:
-            _answer(barrier, 0)
-
-
-def _answer(future: "Future[T]", value: T) -> None:
-    with suppress(InvalidStateError):  # whoever asked has been cancelled
-        future.set_result(value)
-
-
-def _fail(future: "Future[Any]", failure: BaseException) -> None:
-    with suppress(InvalidStateError):
-        future.set_exception(failure)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
+            answer(barrier, 0)
 
 
 def _forked(journal: "weakref.ref[Journal]") -> None:

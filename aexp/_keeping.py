@@ -171,8 +171,6 @@ class _Work:
                 found.append(kept)
                 with self._guard:
                     self.files += 1
-                    if kept[1] < SLICE:
-                        self.length += kept[1]
                 if kept[1] < SMALL:  # hashing more lets the interpreter go for long enough
                     breath()
                 if time.monotonic() > self._due:
@@ -226,6 +224,7 @@ class _Work:
             length = os.readv(descriptor, [room[: size + 1]])
             if length != size:
                 return None
+            self._count(size)
             content = room[:size]
             md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
             if not self._stands(md5, size):

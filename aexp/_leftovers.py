@@ -30,6 +30,8 @@ GEOMETRIC: Final = (2, 32)
 SYNCED: Final = (2, 36)
 """The oldest Git that syncs `packed-refs` before it takes the loose refs away (`core.fsync`)."""
 PACKS: Final = "objects/pack"
+DEAD_LOCK: Final = 3600.0
+"""Seconds after which nobody holds a lock of refs any more."""
 
 
 @define(eq=False, repr=False)
@@ -133,6 +135,8 @@ def _sweep_orphans(store: Store, done: _Done) -> None:
         if not os.path.isdir(_sessions.folder(common, owner)):
             done.swept += _packs.sweep_packs(common, owner)
 
+    done.swept += _sweep_locks(store.handle, time.time())
+
     def orphans() -> dict[str, str]:
         refs = _refs.list_refs(store.handle, ANCHORS)
         ids = {ref.split("/")[3] for ref in refs}
@@ -140,6 +144,23 @@ def _sweep_orphans(store: Store, done: _Done) -> None:
         return {ref: rev for ref, rev in refs.items() if ref.split("/")[3] in gone}
 
     done.anchors += _delete(store, orphans)
+
+
+def _sweep_locks(handle: _git.Handle, now: float) -> list[str]:
+    """Remove the locks of refs that are an hour old and belong to no session: the `git` that held one died.
+
+    Nothing that Git does to a ref takes seconds. A lock that a living session holds is one file with a value of its.
+    """
+    common, swept = handle.common, list[str]()
+    ours = {inode for id in _sessions.names(common) for inode in _refs.values_of(_sessions.folder(common, id))}
+    places = (os.path.join(common, prefix) for prefix in (EXPERIMENTS, PRIVATE))
+    for path in (os.path.join(common, "packed-refs.lock"), *(each for place in places for each in _refs.locks(place))):
+        with suppress(FileNotFoundError):
+            there = os.lstat(path)
+            if now - there.st_mtime > DEAD_LOCK and there.st_ino not in ours:
+                os.unlink(path)
+                swept.append(path)
+    return swept
 
 
 # ---- what is old ----

@@ -41,8 +41,12 @@ class Pack:
             raise GitError(f"verify {self.path}.pack", "it does not hold what was written")
 
     def release(self) -> None:
-        """Let Git repack or collect it: its objects are reachable now, or not wanted."""
-        remove(f"{self.path}.keep")
+        """Let Git repack or collect it: its objects are reachable now, or not wanted.
+
+        A disk that refuses changes nothing for who asked: the `.keep` goes when the session is put away.
+        """
+        with suppress(OSError):
+            remove(f"{self.path}.keep")
 
 
 def write_pack(common: str, objects: Sequence[tuple[Kind, bytes]], fetch: Callable[[bytes], bytes], owner: str) -> Pack:

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -233,7 +234,7 @@ def _save(
 ) -> tuple[list[Record], dict[int, Exception]]:
     if not jobs:
         return [], {}
-    answers = store.save(jobs, session.path)
+    answers = store.save(jobs, session.path, again=True)
     saved, failed, told = [], dict[int, Exception](), []
     for job, answer in zip(jobs, answers, strict=True):
         if isinstance(answer, Record):
@@ -348,15 +349,25 @@ def contents(store: Store, found: Found) -> tuple[list[tuple[str, Any]], dict[st
 
 
 def leave(store: Store, found: Found) -> None:
-    """Tell the old session that its experiment has moved here, and put it away if that was the last."""
-    if found.session is store.session or store.session is None:
+    """Tell the old session that its experiment has moved here, and put it away if that was the last.
+
+    Raises only when the experiment is still in the old session; to put that away can wait for `maintain()`.
+    """
+    session, number = found.session, found.account.number
+    if session is store.session or store.session is None:
         return
     try:
-        _sessions.append(found.session, found.ledger, [(Kind.MOVED, [found.account.number, store.session.id])])
-        if _sessions.is_live(store.handle.common, found.session) and _ledger(found.session, salvage=True).ended():
-            put_away(store, found.session)
-    finally:
-        found.session.close()
+        _sessions.append(session, found.ledger, [(Kind.MOVED, [number, store.session.id])])
+    except (AexpError, OSError):
+        left = _ledger(session, salvage=True).accounts[number]  # when even that cannot be read, it may have moved
+        if left.fate != Kind.MOVED:
+            raise
+    with suppress(AexpError, OSError):
+        try:
+            if _sessions.is_live(store.handle.common, session) and _ledger(session, salvage=True).ended():
+                put_away(store, session)
+        finally:
+            session.close()
 
 
 def release(_: Store, found: Found) -> None:

@@ -86,9 +86,13 @@ class Refused:
     error: AexpError | None = None
 
 
-def write_values(moves: Sequence[Move], scratch: str) -> None:
-    """Write what the refs of *moves* are to hold into *scratch*, synced, for `move_refs` to put in their places."""
+def write_values(handle: Handle, moves: Sequence[Move], scratch: str) -> None:
+    """Write what the refs of *moves* are to hold into *scratch*, synced, for `move_refs` to put in their places.
+
+    Locks that a disk which refused left of ours are taken away first: their values tell that they are ours.
+    """
     with translating(scratch):
+        sweep_locks(handle, scratch)
         write_many(
             {path: f"{move.new}\n".encode() for path, move in zip(_values_of(moves, scratch), moves, strict=True)}
         )
@@ -146,6 +150,9 @@ def _move_ref(handle: Handle, move: Move, value: str, changed: set[str]) -> Refu
             changed.update(_folders_up(path, handle.common))
             return None
         if found != move.expected:
+            changed.update(
+                _folders_up(path, handle.common)
+            )  # perhaps set by ourselves, before a disk refused to sync it
             return Refused(found=found)
         os.rename(locked, path)
         held = False
@@ -166,7 +173,7 @@ def _folders_up(path: str, top: str) -> Iterator[str]:
 def make_ref(handle: Handle, ref: str, rev: str, scratch: str) -> Refused | None:
     """Make *ref*, which must not exist."""
     moves = [Move(ref, rev, None)]
-    write_values(moves, scratch)
+    write_values(handle, moves, scratch)
     return move_refs(handle, moves, scratch)[0]
 
 
@@ -241,19 +248,48 @@ def change_refs(handle: Handle, create: Mapping[str, str], delete: Mapping[str, 
     """
     if not create and not delete:
         return
-    lines = [*(("create", *each) for each in create.items()), *(("delete", *each) for each in delete.items())]
-    orders = "".join(f"{verb} {ref}\0{rev}\0" for verb, ref, rev in lines)
-    asked = f"start\0{orders}prepare\0commit\0".encode("utf-8", "surrogateescape")
+    asked = _asked(create, delete)
     try:
-        run(handle, "update-ref", "-m", reason, "-z", "--stdin", input=asked, config=_DURABLE)
+        for pause in (*_PATIENCE, None):
+            try:
+                run(handle, "update-ref", "-m", reason, "-z", "--stdin", input=asked, config=_DURABLE)
+                break
+            except GitError as error:
+                if pause is None or not _is_passing(error.detail):
+                    raise
+                time.sleep(pause)
     except GitError:
         if not os.access(os.path.join(handle.common, "refs"), os.W_OK):  # Git does not say why it can make no folder
             raise ReadOnlyRepository(handle.common) from None
         raise
     top = os.path.dirname(handle.common)  # so that `packed-refs` is among what is synced
-    for folder in {each for ref in (*create, *delete) for each in _folders_up(os.path.join(handle.common, ref), top)}:
-        with suppress(FileNotFoundError):  # Git takes away folders that are empty
-            sync_folder(folder)
+    try:
+        for folder in {
+            each for ref in (*create, *delete) for each in _folders_up(os.path.join(handle.common, ref), top)
+        }:
+            with suppress(FileNotFoundError):  # Git takes away folders that are empty
+                sync_folder(folder)
+    except OSError:
+        with suppress(AexpError):  # so that an error means that nothing was done
+            run(handle, "update-ref", "-m", reason, "-z", "--stdin", input=_asked(delete, create), config=_DURABLE)
+        raise
+
+
+def _asked(create: Mapping[str, str], delete: Mapping[str, str]) -> bytes:
+    """Return the orders to `git update-ref --stdin -z` that make and delete refs, all or none."""
+    lines = [*(("create", *each) for each in create.items()), *(("delete", *each) for each in delete.items())]
+    orders = "".join(f"{verb} {ref}\0{rev}\0" for verb, ref, rev in lines)
+    return f"start\0{orders}prepare\0commit\0".encode("utf-8", "surrogateescape")
+
+
+def _is_passing(said: str) -> bool:
+    """Say whether what *said* tells is over in a moment: `git pack-refs` holds a lock, or takes empty folders away.
+
+    Git tries thrice to make a folder that vanishes under its hands (files-backend.c), which a busy machine uses up.
+    """
+    return "cannot lock ref" in said and (
+        "Unable to create" in said or "unable to create" in said or "No such file" in said
+    )
 
 
 def delete_refs(handle: Handle, refs: Mapping[str, str]) -> None:

@@ -15,10 +15,9 @@ from attrs import evolve
 from . import _machine
 from ._applying import Applying
 from ._changing import Changing
-from ._desk import Desk, Options, options_of, parsed
+from ._desk import Desk, Options, copy_in, moving, options_of, parsed
 from ._exchange import Exchange
 from ._experiment import Experiment
-from ._formats.account import Account, begin
 from ._formats.batch import Stream
 from ._formats.journal import Kind
 from ._formats.plain import plain
@@ -91,9 +90,9 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
     async def aclose(self) -> None:
         """Finish the saves under way, write and sync the journal, and let everything go; closing again is a no-op.
 
-        Experiments that are still open stay in the journal, where `interrupted()` lists them. What `auto_push` has not
-        pushed yet may take `Settings.push_timeout` seconds more. Raises what the disk says. Cancelled, it finishes
-        first, but for the pushing.
+        Experiments that are still open stay in the journal, where `interrupted()` lists them. A disk that refuses is
+        asked again for `Settings.close_timeout` seconds; then raises `PointsLost`. What `auto_push` has not pushed yet
+        may take `Settings.push_timeout` seconds more. Cancelled, it finishes first, but for the pushing.
         """
         await self._end(self._settings.push_timeout)
 
@@ -224,8 +223,10 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
             )
             stream = Stream(account.number, found.ledger.extents[account.number]) if own else Stream(account.number)
             stream.files |= {payload[1] for kind, payload in logged if kind != Kind.POINTS}
-            await self._copy(desk, account, stream, [] if own else logged)
-            await desk.worker.run(_leave, found)
+            back = (Kind(found.account.fate),) if own else (Kind.MOVED, found.session.id)
+            async with moving(desk, account.number, *back):
+                await copy_in(desk, account, stream, [] if own else logged)
+                await desk.worker.run(_leave, found)
         except BaseException:
             if found.session.id != desk.session:
                 await desk.worker.run(_release, found)
@@ -233,16 +234,6 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         experiment = Experiment(self._ready, options_of(account))
         experiment._take_up(desk, evolve(account, complete=True), stream, text, last)
         return experiment
-
-    async def _copy(self, desk: Desk, account: Account, stream: Stream, logged: Sequence[tuple[str, Any]]) -> None:
-        """Write the experiment into our own journal, so that nothing of it depends on the old one."""
-        desk.journal.record(Kind.BEGIN, begin(account))
-        for kind, payload in logged:
-            await desk.journal.room()
-            desk.journal.record(Kind(kind), [account.number, *payload[1:]], stream)
-        if not account.complete:
-            desk.journal.record(Kind.RESUMED, [account.number])
-        await desk.journal.flush()
 
     async def interrupted(self) -> list[Interrupted]:
         """Return the experiments that were begun and neither saved nor discarded by a session that is over.

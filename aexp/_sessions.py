@@ -133,9 +133,11 @@ def retire(common: str, session: Session) -> None:
 def forget(common: str, session: Session) -> None:
     """Remove a session in which nothing was ever begun; whole, because one without its lock would look alive for ever."""
     gone = os.path.join(common, ROOT, TMP, session.id)
-    os.rename(session.path, gone)
-    shutil.rmtree(gone, ignore_errors=True)
-    session.close()
+    try:
+        os.rename(session.path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    finally:
+        session.close()
 
 
 def sweep(common: str) -> list[str]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field, frozen
 
-from . import _git, _outbox, _packs, _refs, _sessions
+from . import _commits, _git, _outbox, _packs, _refs, _sessions
 from ._capture import Watch, baseline_of, snapshot
+from ._commits import Built
 from ._files import Breath
 from ._formats.account import Account, artifacts_of
 from ._formats.artifacts import artifact_files
@@ -20,10 +21,8 @@ from ._formats.files import Files
 from ._formats.gitobjects import FILE, Entry, Kind, edit_tree, encode_commit, find_entry, parse_tree, writer
 from ._formats.params import dump_params
 from ._job import Job, contents_of
-from ._layout import METRICS, SKELETON, anchor_prefix, anchor_ref, experiment_ref, parse_experiment_ref
-from ._lifecycle import Status
+from ._layout import METRICS, SKELETON, anchor_prefix, anchor_ref, experiment_ref
 from ._pipelines import Pipelines
-from ._records import read_record
 from ._values import Code, CodeMode, Record, Settings
 from .errors import AexpError, GitError, NameTaken, NoBaseline
 
@@ -60,17 +59,6 @@ class Started:
     """The text of params.yaml."""
     edited: Mapping[str, str]
     """The texts of the parameter files that overrides have changed, by path."""
-
-
-@frozen(eq=False, repr=False)
-class _Built:
-    """A commit that is ready to be written: its id, its objects, and the record it will be."""
-
-    rev: str
-    objects: Mapping[bytes, tuple[Kind, bytes]]
-    summary: bytes
-    """The id of metrics.json."""
-    record: Record
 
 
 @define(eq=False, repr=False)
@@ -193,14 +181,14 @@ class Store:
         """Return what each of *refs* holds now."""
         return [_git.read_ref(self.handle, ref) for ref in refs]
 
-    def save(self, jobs: Sequence[Job], scratch: str) -> list[Record | Exception]:
+    def save(self, jobs: Sequence[Job], scratch: str, *, again: bool = False) -> list[Record | Exception]:
         """Make the commits of *jobs*: one pack, one ref each, verified through a fresh handle; durable on return.
 
         An answer is the record, or why this one was not made: `NameTaken`, or damage. Doing it again with the same
-        jobs gives the same commits and changes nothing.
+        jobs (*again*: perhaps by another process, before it died) gives the same commits and changes nothing.
         """
         answers: list[Record | Exception] = [GitError("save", "not tried")] * len(jobs)
-        waiting: dict[int, _Built] = {}
+        waiting: dict[int, Built] = {}
         breath = Breath()
         for place, job in enumerate(jobs):
             breath()
@@ -209,19 +197,22 @@ class Store:
             except (AexpError, OSError, ValueError) as error:
                 answers[place] = error
         for left in reversed(range(TRIES)):
-            again: dict[int, _Built] = {}
+            if again or left < TRIES - 1:  # it may have stood, and been given another name since
+                for place in [each for each, built in waiting.items() if _commits.was_moved(self.handle, built)]:
+                    answers[place] = waiting.pop(place).record
+            failed: dict[int, Built] = {}
             outcome = self._write({place: (jobs[place], built) for place, built in waiting.items()}, scratch)
             for place, answer in outcome.items():
                 if isinstance(answer, GitError) and left:
-                    again[place] = waiting[place]
+                    failed[place] = waiting[place]
                 else:
                     answers[place] = answer
-            waiting = again
+            waiting = failed
             if not waiting:
                 break
         return answers
 
-    def _build(self, job: Job) -> _Built:
+    def _build(self, job: Job) -> Built:
         """Make every object of a commit in memory: a pure function of the journal up to the intent."""
         intent, found = job.intent, contents_of(job)
         objects: dict[bytes, tuple[Kind, bytes]] = {}
@@ -251,7 +242,7 @@ class Store:
         others = self.library.others(seen, intent.folder, objects)
         measured = edits[f"{intent.folder}/{METRICS}"]
         assert measured is not None
-        return _Built(
+        return Built(
             rev, objects, measured[1], record(rev, intent.ref, intent.experiment, found.summary, intent.folder, others)
         )
 
@@ -262,7 +253,7 @@ class Store:
             _git.read_object(self.handle, entry.id)[1] if entry and entry.mode == FILE else b""
         )
 
-    def _write(self, group: Mapping[int, tuple[Job, _Built]], scratch: str) -> dict[int, Record | Exception]:
+    def _write(self, group: Mapping[int, tuple[Job, Built]], scratch: str) -> dict[int, Record | Exception]:
         """Pack, refs, verification; in this order, so that no ref is ever seen before its objects."""
         if not group:
             return {}
@@ -270,9 +261,9 @@ class Store:
         for _, built in group.values():
             objects.update(built.objects)
         wanted = [(kind, id) for id, (kind, _) in objects.items()]
-        moves = [self._move(job, built, scratch) for job, built in group.values()]
+        moves = [_commits.move_of(self.handle, job, built, scratch) for job, built in group.values()]
         with ThreadPoolExecutor(1, thread_name_prefix="aexp-refs") as beside:  # the disk works while the pack is made
-            values = beside.submit(_refs.write_values, moves, scratch)
+            values = beside.submit(_refs.write_values, self.handle, moves, scratch)
             pack = _packs.write_pack(self.handle.common, wanted, lambda id: objects[id][1], os.path.basename(scratch))
         try:
             values.result()
@@ -285,32 +276,14 @@ class Store:
             breath = Breath()
             for (place, (job, built)), refusal in zip(group.items(), refused, strict=True):
                 breath()
-                answers[place] = _verified(fresh, job, built) if refusal is None else self._resolve(job, refusal)
+                left = None if refusal is None else _commits.over_own(self.library, job, built, refusal, scratch)
+                if left is None:
+                    answers[place] = _commits.verified(fresh, job, built)
+                else:
+                    answers[place] = _commits.resolved(self.library, job, left)
             return answers
         finally:
             pack.release()
-
-    def _move(self, job: Job, built: _Built, scratch: str) -> _refs.Move:
-        """Say what the ref must hold; what `force` replaces is kept in the trash first."""
-        intent = job.intent
-        if intent.expected is not None and intent.expected not in intent.parents:
-            found = _git.read_ref(self.handle, intent.ref)
-            if found == intent.expected:
-                _refs.keep(self.handle, intent.ref, found, scratch)
-        return _refs.Move(intent.ref, built.rev, intent.expected)
-
-    def _resolve(self, job: Job, refusal: _refs.Refused) -> Record | Exception:
-        """Say what a ref that holds something else means: an earlier save of the same experiment, or a lost race."""
-        if refusal.error is not None:
-            return refusal.error
-        ref, id = job.intent.ref, job.intent.experiment["id"]
-        name = (parse_experiment_ref(ref) or ("", ref))[1]
-        if refusal.found is None:
-            return GitError(f"move {ref}", "it was removed meanwhile; save(force=True) makes it again")
-        found = read_record(self.library, ref, refusal.found, job.intent.folder)
-        if found.id == id and found.status is not Status.RUNNING:
-            return found
-        return NameTaken(name, refusal.found)
 
     # ---- end ----
 
@@ -332,6 +305,7 @@ class Store:
         try:
             ledger = _sessions.read_ledger(session.path, session.id, salvage=True)
             if ledger.ended():
+                _packs.sweep_packs(self.handle.common, session.id)
                 self.drop_anchors(session.id)
                 if ledger.accounts:
                     _sessions.retire(self.handle.common, session)
@@ -384,16 +358,3 @@ def _once(answers: dict[Any, Any], key: Any, find: Callable[[Any], Any]) -> Any:
     if isinstance(answers[key], Exception):
         raise answers[key]
     return answers[key]
-
-
-def _verified(fresh: _git.Handle, job: Job, built: _Built) -> Record | Exception:
-    """Follow the ref, as any Git would: to the commit and the summary, whose pack was read back whole before."""
-    try:
-        if _git.read_ref(fresh, job.intent.ref) != built.rev:
-            raise GitError(f"verify {job.intent.ref}", "the ref does not hold what was set")
-        for id in (bytes.fromhex(built.rev), built.summary):
-            if _git.read_object(fresh, id) != built.objects[id]:
-                raise GitError(f"verify the object {id.hex()}", "it does not hold what was written")
-    except AexpError as error:
-        return error
-    return built.record

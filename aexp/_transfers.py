@@ -299,7 +299,7 @@ def _let_in(
             if each.outcome == "forced" and each.found is not None:
                 _refs.keep(fresh, each.name, each.found, session.path)
             moves.append(_refs.Move(ref, each.rev, each.found))
-        _refs.write_values(moves, session.path)
+        _refs.write_values(fresh, moves, session.path)
         refused = _refs.move_refs(fresh, moves, session.path)
     finally:
         for pack in packs:

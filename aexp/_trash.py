@@ -78,7 +78,9 @@ def rename(store: Store, name: str, new_name: str, taken: Collection[str]) -> Re
         refs = _records.experiment_refs(handle)
         ref, rev = _records.match(refs, name)
         target = experiment_ref(_baseline_of(ref), title)
-        if target != ref:
+        if target != ref and refs.get(target) == rev:  # the power failed in the middle of this rename
+            _refs.delete_refs(handle, {ref: rev})
+        elif target != ref:
             _check_free(store, title, target, refs, taken)
             _check_ended(store, ref, rev, taken)
             _sound(handle, ref, rev)

@@ -58,7 +58,7 @@ class Settings:
     folder: str = "aexp"
     """The folder of an experiment's commit that holds aexp's own files."""
     close_timeout: float = 30.0
-    """How long leaving an `async with` block waits for the disk before it leaves the experiment to `recover()`."""
+    """How long the end of an `async with` block waits for the disk, before `recover()` is needed or `PointsLost` raised."""
     queue_capacity: int = 2**18
     """How many points may wait to be written before `log_metric` waits and `log_metric_nowait` raises `QueueFull`."""
     write_interval: float = 0.05

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 
 import anyio
 
-from ._files import Stopped, Thread
+from ._files import Stopped, Thread, told_of_disk
 from .errors import RepositoryClosed
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Worker(Generic[H]):
         waited for, and the cancellation raised then.
         """
         try:
-            asked: Future[T] = self._thread.submit(lambda: function(self._lend(), *args, **kwargs))
+            asked: Future[T] = self._thread.submit(lambda: _told(lambda: function(self._lend(), *args, **kwargs)))
         except RuntimeError as error:  # the thread has ended
             raise RepositoryClosed(self._path) from error
         return await finished(asyncio.wrap_future(asked), asked.cancel)
@@ -173,7 +173,7 @@ async def errand(
                 stop.set()
 
     try:
-        asked = thread.submit(call, stop.is_set, lambda news: _tell(loop, hear, news))
+        asked = thread.submit(_told, lambda: call(stop.is_set, lambda news: _tell(loop, hear, news)))
     except RuntimeError as error:  # the threads have ended
         raise RepositoryClosed("") from error
     future = asyncio.wrap_future(asked)
@@ -276,9 +276,20 @@ async def aside(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) 
     Cancelled, it is seen through, and the cancellation raised then.
     """
     thread = Thread("aexp-aside")
-    asked = thread.submit(function, *args, **kwargs)
+    asked = thread.submit(_told, partial(function, *args, **kwargs))
     thread.shutdown(wait=False)
     return await finished(asyncio.wrap_future(asked), lambda: False)
+
+
+def _told(call: Callable[[], T]) -> T:
+    """Return what *call* does; a disk that is full or broken and a lack of descriptors are told as errors of ours."""
+    try:
+        return call()
+    except OSError as error:
+        ours = told_of_disk(error)
+        if ours is error:
+            raise
+        raise ours from error
 
 
 class Gatherer(Generic[A, R]):
@@ -365,3 +376,22 @@ def _answer(answered: "Iterable[tuple[asyncio.Future[R], R | Exception]]") -> No
             future.exception()  # read it: a caller that was cancelled does not ask, and that is no mistake
         else:
             future.set_result(answer)
+
+
+def answer(future: "Future[T]", value: T) -> None:
+    """Give *value* to who waits for *future*, if anybody still does."""
+    with suppress(InvalidStateError):
+        future.set_result(value)
+
+
+def fail(future: "Future[Any]", failure: BaseException) -> None:
+    """Give *failure* to who waits for *future*, if anybody still does."""
+    with suppress(InvalidStateError):
+        future.set_exception(failure)
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait until *event* is set, at most *seconds*."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

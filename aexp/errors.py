@@ -23,7 +23,9 @@ its message names the cause and the remedy.
     ├── ForkedError              (RuntimeError)        used in a forked child
     ├── QueueFull                (RuntimeError)        more points than the disk takes
     ├── JournalCorrupt           (ValueError)          a journal damaged in the middle
-    ├── JournalFailed            (OSError)             the journal can no longer be written
+    ├── DiskFailed               (OSError)             the disk refuses, and not for want of space
+    │   └── JournalFailed                              the journal cannot be written
+    │       └── PointsLost                             a repository was closed with points that could not be written
     ├── DiskFull                 (OSError)             no space left
     ├── TooManyOpenFiles         (OSError)             the limit of open files is reached
     ├── InvalidParams            (ValueError)          parameters that cannot be kept
@@ -42,6 +44,8 @@ import errno
 import shlex
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
+
+from ._wording import REMEDIES, cause_of, listed, pointed_at
 
 RemoteFault = Literal["unknown", "unsafe", "authentication", "unreachable", "timeout", "refused", "hostile", "failed"]
 """What is wrong with a remote; see `RemoteError`."""
@@ -224,13 +228,30 @@ class JournalCorrupt(AexpError, ValueError):
         super().__init__(f"the journal {path} is damaged at byte {offset}, with good records after it; {remedy}")
 
 
-class JournalFailed(AexpError, OSError):
+class DiskFailed(AexpError, OSError):
+    """The disk refused at `path`; `errno` says why. What was acknowledged before stands."""
+
+    def __init__(
+        self, path: str, cause: OSError, remedy: str = "mend the disk and call again, what was saved stands"
+    ) -> None:
+        self.path = path
+        super().__init__(cause.errno, f"{path}: {cause_of(cause)}; {remedy}")
+
+
+class JournalFailed(DiskFailed):
     """The journal cannot be written any more; what was logged since is still in memory."""
 
     def __init__(self, path: str, cause: OSError) -> None:
-        self.path = path
-        said = f"the journal {path} cannot be written ({cause.strerror}); free or mend the disk and save again"
-        super().__init__(cause.errno, said)
+        super().__init__(path, cause, "the journal cannot be written; free or mend the disk and save again")
+
+
+class PointsLost(JournalFailed):
+    """A repository was closed while the disk refused, for `close_timeout`: the last `count` points and records are lost."""
+
+    def __init__(self, path: str, cause: OSError, count: int) -> None:
+        self.count = count
+        lost = f"the last {count} points and other records could not be written before closing and are lost"
+        DiskFailed.__init__(self, path, cause, f"{lost}; all before them are in the journal, recover() finds them")
 
 
 class DiskFull(AexpError, OSError):
@@ -267,15 +288,7 @@ class InvalidQuery(AexpError, ValueError):
         self.text = text
         self.column = column
         self.reason = reason
-        super().__init__(f"{reason}; at column {column} of the query\n{_pointed_at(text, column - 1)}")
-
-
-def _pointed_at(text: str, place: int) -> str:
-    """Return the line of *text* that holds *place*, or what of it stands near, with a caret below the place."""
-    first, last = text.rfind("\n", 0, place) + 1, text.find("\n", place)
-    first, last = max(first, place - 60), min(len(text) if last < 0 else last, place + 60)
-    line = "".join(letter if letter.isprintable() else " " for letter in text[first:last])
-    return f"    {line}\n    {' ' * (place - first)}^"
+        super().__init__(f"{reason}; at column {column} of the query\n{pointed_at(text, column - 1)}")
 
 
 class MissingExtra(AexpError, ImportError):
@@ -296,8 +309,9 @@ class DirtyWorkspace(AexpError, RuntimeError):
         remedy: str = "commit or stash it, or pass force=True, which keeps it for undo_apply()",
     ) -> None:
         self.paths: tuple[str, ...] = tuple(paths)
-        shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
-        super().__init__(f"what is in no commit would be overwritten at {shown}; nothing was changed; {remedy}")
+        super().__init__(
+            f"what is in no commit would be overwritten at {listed(self.paths)}; nothing was changed; {remedy}"
+        )
 
 
 class CheckoutLost(AexpError, RuntimeError):
@@ -337,8 +351,7 @@ class DataMissing(AexpError, FileNotFoundError):
     def __init__(self, paths: Collection[str], reason: str) -> None:
         self.paths: tuple[str, ...] = tuple(paths)
         self.reason = reason
-        shown = ", ".join(map(repr, self.paths[:5])) + (f" and {len(self.paths) - 5} more" * (len(self.paths) > 5))
-        super().__init__(f"data is missing at {shown}: {reason}")
+        super().__init__(f"data is missing at {listed(self.paths)}: {reason}")
 
 
 class UnsafePath(AexpError, ValueError):
@@ -348,19 +361,6 @@ class UnsafePath(AexpError, ValueError):
         self.path = path
         self.reason = reason
         super().__init__(f"{path!r} is not a safe path: {reason}")
-
-
-_REMEDIES: dict[str, str] = {
-    "unknown": "`git remote -v` lists the remotes of this repository",
-    "unsafe": "pass the name of a remote, an https, ssh or git URL, or a folder",
-    "authentication": "aexp never prompts; `git ls-remote` there must work without asking: set up a credential helper or "
-    "an ssh key",
-    "unreachable": "what has arrived stands; call again when the remote can be reached",
-    "timeout": "what has arrived stands; call again, or raise connect_timeout or stall_timeout in Settings",
-    "refused": "ask who runs the remote; what it accepted stands",
-    "hostile": "nothing was taken from it; pull others by name, and tell who runs the remote",
-    "failed": "`git ls-remote` there shows whether Git itself can use it",
-}
 
 
 class RemoteError(AexpError, OSError):
@@ -378,7 +378,7 @@ class RemoteError(AexpError, OSError):
         self.kind = kind
         self.detail = detail
         self.transfers: tuple[Any, ...] = tuple(transfers)
-        super().__init__(f"the remote {remote!r}: {detail}; {remedy or _REMEDIES[kind]}")
+        super().__init__(f"the remote {remote!r}: {detail}; {remedy or REMEDIES[kind]}")
 
 
 class Diverged(AexpError, RuntimeError):
@@ -391,8 +391,7 @@ class Diverged(AexpError, RuntimeError):
         self.remote = remote
         self.names: tuple[str, ...] = tuple(names)
         self.transfers: tuple[Any, ...] = tuple(transfers)
-        named = ", ".join(map(repr, self.names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        holds = f"the remote {remote!r} holds something else as {named} than this repository"
+        holds = f"the remote {remote!r} holds something else as {listed(self.names)} than this repository"
         remedy = "or pass force=True to replace it here (what is replaced stays in refs/aexp/trash)"
         if not pulling:
             remedy = "pull it if it is a later state of the same, or pass force=True to replace it there"

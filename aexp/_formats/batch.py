@@ -5,6 +5,7 @@ from concurrent.futures import Future
 from itertools import groupby
 from typing import Any, Final
 
+import orjson
 from attrs import define, field
 
 from .journal import Extents, Kind, encode_body
@@ -69,6 +70,20 @@ class Entry:
 def rewritten(body: bytes, stream: Stream | None) -> Entry:
     """Return the entry of a record that is to be written once more; nobody waits for it any longer."""
     return Entry(body, int(body[1 : body.index(b",")]), stream)
+
+
+def waiting(queue: Sequence[Any], pending: Sequence[Entry]) -> int:
+    """Return how many points and other records are in *queue* and *pending*, but for counters and calls of `flush`."""
+    queued = zip(queue[::WIDTH], queue[1::WIDTH], queue[2::WIDTH], strict=False)
+    count: int = sum(
+        column is not None or (kind != Kind.STEP and payload is not None) for column, kind, payload in queued
+    )
+    for _, kind, payload in (orjson.loads(entry.body) for entry in pending if entry.body):
+        if kind == Kind.POINTS:
+            count += sum(len(columns[0]) for columns in payload[1].values())
+        elif kind != Kind.STEP:
+            count += 1
+    return count
 
 
 class Encoder:

@@ -7,6 +7,7 @@ imported once. With `killer.c` preloaded, an order says at which file operation 
 import asyncio
 import ctypes
 import errno
+import gc
 import json
 import os
 import signal
@@ -16,15 +17,17 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import aexp
 
 Say = Callable[..., None]
+PATIENT = aexp.Settings(close_timeout=1.0)
 CHANGES, OPENS, READS, GROWS = 1, 2, 4, 8
-KINDS = {errno.EIO: CHANGES | READS, errno.ENOSPC: GROWS, errno.EMFILE: OPENS}
+KINDS = {errno.EIO: CHANGES | READS, errno.ENOSPC: GROWS, errno.EMFILE: OPENS, errno.EROFS: CHANGES}
 """The kinds of operations that can fail so, as `killer.c` calls them."""
-ELSEWHERE = ()
+ELSEWHERE = ("disk", "file system")
 """What `diagnose()` says of the machine, and not of the repository."""
 
 
@@ -96,7 +99,7 @@ async def look(path: str, say: Say) -> None:
                 say("file", record.name, (await repository.read(record.name, "notes.txt")).decode())
         say("recovered", [record.name for record in first])
         for found in await repository.diagnose():
-            if found.level == "error" or (found.level == "warning" and found.subject not in ELSEWHERE):
+            if found.level in ("warning", "error") and found.subject not in ELSEWHERE:
                 say("bad", found.subject, found.level, found.text)
 
 
@@ -245,6 +248,120 @@ async def again(path: str, say: Say) -> None:
             say("E", type(error).__name__, str(error))
 
 
+# ---- on a disk that refuses ----
+
+
+async def attempt(say: Say, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Make a call; when it fails, say why, mend the disk, and make it again: that must work."""
+    try:
+        return await call()
+    except aexp.AexpError as error:
+        say("E", getattr(call, "__name__", "a call"), type(error).__name__, str(error), getattr(error, "errno", None))
+        ctypes.CDLL(None).killer_heal()
+        return await call()
+
+
+async def life(path: str, say: Say) -> None:
+    """What `save` does, call by call."""
+    repository = aexp.Repository(path, settings=PATIENT)
+    await attempt(say, repository.open)
+    one = repository.experiment("one", params={"lr": 0.1})
+    await attempt(say, one.init)
+    for step in range(6):
+        await one.log_metric("loss", float(step), step)
+    await attempt(say, one.flush)
+    say("F", "one", 6)
+    say("C", "one", await attempt(say, one.make_checkpoint))
+    two = repository.experiment("two")
+    await attempt(say, two.init)
+    await two.log_file("notes.txt", "as it was\n")
+    for step in range(4):
+        await two.log_metric("loss", float(step), step)
+    await attempt(say, two.flush)
+    say("F", "two", 4)
+    for step in range(6, 10):
+        await one.log_metric("loss", float(step), step)
+    record = await attempt(say, one.save)
+    say("S", record.name, record.rev)
+    record = await attempt(say, two.save)
+    say("S", record.name, record.rev)
+    await attempt(say, repository.experiments)
+    await attempt(say, repository.aclose)
+
+
+async def ends(path: str, say: Say) -> None:
+    """What becomes of experiments that are not saved by who began them: one is given up, one recovered and listed."""
+    repository = aexp.Repository(path, settings=PATIENT)
+    await attempt(say, repository.open)
+    (left,) = await attempt(say, repository.interrupted)
+    one = await attempt(say, partial(repository.resume, left.id))
+    say("discarding")
+    await attempt(say, one.discard)
+    one = await attempt(say, partial(repository.resume, "one"))
+    await one.log_metric("loss", 12.0, 12)
+    await attempt(say, one.make_checkpoint)
+    await attempt(say, one.discard)
+    one = await attempt(say, partial(repository.resume, "one"))
+    await attempt(say, one.flush)
+    say("F", "one", 13)
+    await attempt(say, repository.aclose)
+    repository = aexp.Repository(path, settings=PATIENT)
+    await attempt(say, repository.open)
+    await attempt(say, repository.recover)
+    (record,) = await attempt(say, repository.experiments)
+    say("S", record.name, record.rev)
+    await attempt(say, repository.aclose)
+
+
+async def changes(path: str, say: Say) -> None:
+    """Change what is saved, and back: both are again where they were."""
+    repository = aexp.Repository(path, settings=PATIENT)
+    await attempt(say, repository.open)
+    await attempt(say, partial(repository.rename, "one", "new"))
+    await attempt(say, partial(repository.remove, "new", "two"))
+    await attempt(say, partial(repository.restore, "two"))
+    await attempt(say, partial(repository.restore, "new"))
+    await attempt(say, partial(repository.rename, "new", "one"))
+    await attempt(say, repository.maintain)
+    for record in await attempt(say, repository.experiments):
+        say("S", record.name, record.rev)
+        await attempt(say, partial(repository.history, record.name))
+    await attempt(say, repository.aclose)
+
+
+async def data(path: str, say: Say) -> None:
+    """Keep data, save it, and push all to another folder."""
+    repository = aexp.Repository(path, settings=PATIENT)
+    await attempt(say, repository.open)
+    one = repository.experiment("one")
+    await attempt(say, one.init)
+    await attempt(say, partial(one.log_artifact, "model"))
+    for step in range(3):
+        await one.log_metric("loss", float(step), step)
+    record = await attempt(say, one.save)
+    say("F", "one", 3)
+    say("S", record.name, record.rev)
+    await attempt(say, repository.push)
+    await attempt(say, repository.aclose)
+
+
+async def bring(path: str, say: Say) -> None:
+    """Apply, and take it back."""
+    repository = aexp.Repository(path, settings=PATIENT)
+    await attempt(say, repository.open)
+
+    async def apply() -> None:
+        try:
+            await repository.apply("one", force=True)
+        except aexp.ApplyPending:
+            await repository.undo_apply()
+            await repository.apply("one", force=True)
+
+    await attempt(say, apply)
+    await attempt(say, repository.undo_apply)
+    await attempt(say, repository.aclose)
+
+
 STORIES: dict[str, Callable[[str, Say], Coroutine[Any, Any, None]]] = {
     story.__name__: story
     for story in (
@@ -267,6 +384,11 @@ STORIES: dict[str, Callable[[str, Say], Coroutine[Any, Any, None]]] = {
         restore,
         maintain,
         upkeep,
+        life,
+        ends,
+        changes,
+        data,
+        bring,
     )
 }
 
@@ -280,9 +402,17 @@ def tell(order: dict[str, Any], pipe: int) -> None:
     killer = ctypes.CDLL(None) if "at" in order else None
     if killer is not None:
         arm(killer, order)
-    asyncio.run(STORIES[order["story"]](order["path"], say))
+    asyncio.run(told(STORIES[order["story"]](order["path"], say), say))
     say("end", 0 if killer is None else killer.killer_count())
+    if "fail" in order:  # errors and what they were raised from hold each other until then
+        gc.collect()
     say("left", *left(order["path"]))
+
+
+async def told(story: Coroutine[Any, Any, None], say: Say) -> None:
+    """Tell a story, and what nobody else hears: what tasks raise that nobody waits for."""
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: say("unheard", str(about)))
+    await story
 
 
 def arm(killer: ctypes.CDLL, order: dict[str, Any]) -> None:

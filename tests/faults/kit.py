@@ -93,7 +93,7 @@ def copy_of(path: Path, target: Path) -> Path:
 def leftovers(path: Path) -> list[str]:
     """Locks, kept packs, temporary files, and sessions that nobody put away."""
     common = path / ".git"
-    patterns = ("refs/**/*.lock", "*.lock", "objects/pack/*.keep", "objects/**/tmp_*", "aexp/sessions/*", "aexp/tmp/*")
+    patterns = ("refs/**/*.lock", "*.lock", "objects/pack/*.keep", "objects/**/tmp_*", "aexp/sessions/*")
     found = [str(each.relative_to(common)) for pattern in patterns for each in common.glob(pattern)]
     found += [str(each.relative_to(path)) for each in path.rglob("*.aexp-*")]
     packs, indices = ({each.stem for each in common.glob(f"objects/pack/*.{kind}")} for kind in ("pack", "idx"))
@@ -128,7 +128,7 @@ class Oracle:
         refs = refs_of(path, self.git)
 
         assert after.about("again") == [[[], []]], "a second recovery found something"
-        assert after.about("bad") == [], "diagnose() is not content after a recovery"
+        assert after.about("bad") == [], f"diagnose() is not content after a recovery: {after.about('bad')}"
         assert sorted(ref.rpartition("/")[2] for ref in refs) == sorted(records)
         assert set(records) <= {"one", "two"}, "an experiment came back as several"
         assert len({id for _, id, *_ in records.values()}) == len(records), "one experiment has two records"
@@ -139,8 +139,9 @@ class Oracle:
         for (name,) in said.about("D"):
             assert name not in records, f"{name} was discarded"
         assert said.about("discarding") or not set(standing) - set(refs), "recovery removed a ref"
-        assert not leftovers(path)
-        assert not refs_of(path, self.git, "refs/aexp/wip")
+        assert leftovers(path) == [], f"left over: {leftovers(path)}"
+        assert refs_of(path, self.git, "refs/aexp/wip") == {}, "anchors are left over"
+        self.check_upkeep(path, tell)
 
         again = tell("look", path)
         assert again.about("recovered") == [[[]]]
@@ -156,6 +157,15 @@ class Oracle:
         for name, rev in said.last("S").items():
             assert saved.get(name) == rev, f"{name} was saved, and does not stand before recovery"
         return standing
+
+    def check_upkeep(self, path: Path, tell: Teller) -> None:
+        """What a session left that was only half made is swept by upkeep, a minute later."""
+        made = list(path.glob(".git/aexp/tmp/*"))
+        if made:
+            for each in made:
+                os.utime(each, (time.time() - 3600,) * 2)
+            assert tell("upkeep", path).about("upkeep") == [[[]]]
+            assert list(path.glob(".git/aexp/tmp/*")) == [], "a session that was half made is left over"
 
     def check_points(self, name: str, count: int, records: dict[str, list[Any]], said: Told) -> None:
         """What was flushed is there: a prefix of what was logged, without holes."""

@@ -268,24 +268,67 @@ def test_a_broken_disk_is_told_and_mended(run: Run) -> None:
     assert steps(run(body)) == list(range(2000))
 
 
-def test_closing_on_a_broken_disk_hangs_nobody(run: Run) -> None:
-    """When a repository is closed on a disk that refuses, `aclose()` says why, and so do all calls that wait meanwhile."""
+def test_closing_on_a_broken_disk_hangs_nobody(run: Run, repo_path: Path) -> None:
+    """When a repository is closed on a disk that refuses, `aclose()` says in time how much is lost; all who wait end."""
     body = """
+    await experiment.flush()
     ask("write-breaks")
     async def forever():
         while True:
-            await experiment.log_metric("loss", 0.0)
+            await experiment.log_metric("loss", 0.0, 7)
     waiting = [asyncio.create_task(forever()) for _ in range(10)]
     await asyncio.sleep(0.1)
-    told = await refused(repository.aclose(), aexp.JournalFailed)
+    begin = time.monotonic()
+    told = await refused(repository.aclose(), aexp.PointsLost)
+    assert 0.3 < time.monotonic() - begin < 5
     assert told.errno == 5
+    assert 100 <= told.count < 1000, told
+    assert str(told.count) in str(told) and "lost" in str(told)
     for task in waiting:
         await refused(asyncio.wait_for(task, 5), aexp.RepositoryClosed)
     heal("write-breaks")
     os._exit(0)
     """
 
-    run(body, "queue_capacity=100")
+    run(body, "queue_capacity=100, close_timeout=0.3")
+
+
+def test_closing_on_a_full_disk_waits_for_room(run: Run) -> None:
+    """A disk that refuses while a repository is closed, and takes all a moment later, costs nothing: nobody is told."""
+    body = """
+    ask("write-breaks")
+    await log(1, 500)
+    closing = asyncio.create_task(repository.aclose())
+    await asyncio.sleep(0.5)
+    assert not closing.done()
+    heal("write-breaks")
+    await closing
+    async with aexp.Repository(repo) as other:
+        (record,) = await other.recover()
+        assert list((await other.history(record.name, "loss"))["loss"].steps) == list(range(500))
+    os._exit(0)
+    """
+
+    run(body)
+
+
+def test_what_a_full_disk_has_cost_is_said_to_the_last_point(run: Run, repo_path: Path) -> None:
+    """`PointsLost` counts what is not in the journal: what was flushed before, and what it counts, are all that was logged."""
+    body = """
+    await log(1, 300)
+    await experiment.flush()
+    ask("write-breaks")
+    await log(300, 1000)
+    told = await refused(repository.aclose(), aexp.PointsLost)
+    assert told.count == 700, told
+    heal("write-breaks")
+    async with aexp.Repository(repo) as other:
+        (record,) = await other.recover()
+        assert list((await other.history(record.name, "loss"))["loss"].steps) == list(range(300))
+    os._exit(0)
+    """
+
+    run(body, "close_timeout=0.2")
 
 
 def test_points_wait_for_a_free_descriptor(run: Run, repo_path: Path) -> None:
