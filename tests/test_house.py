@@ -27,6 +27,8 @@ EXTRAS = {
     "pandas",
     "polars",
     "pyarrow",
+    "aiohttp",
+    "fsspec",
     "s3fs",
 }  # imported when used: nobody needs them to log a metric
 RARE = {
