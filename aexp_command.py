@@ -139,14 +139,20 @@ def _answered(words: Sequence[str]) -> int:
 
 
 def _told(error: Exception, trace: bool) -> int:
-    """Print *error* in a line, after where it was raised if *trace* says so, and return the exit code it has."""
+    """Print *error* in a line, after where it was raised if *trace* says so, and return the exit code it has.
+
+    Neither shows what looks like a secret.
+    """
+    hidden = importlib.import_module("aexp._secrets").redacted
     if trace:
-        importlib.import_module("traceback").print_exception(error)
+        print(
+            hidden("".join(importlib.import_module("traceback").format_exception(error)), os.environ), file=sys.stderr
+        )
     if _lacks_extra(error):
         print("aexp: the command needs libraries of its own; `pip install 'aexp[cli]'` brings them", file=sys.stderr)
         return REFUSED
     code, line = importlib.import_module("aexp.cli._errors").explain(error)
-    print(f"aexp: {line}", file=sys.stderr)
+    print(f"aexp: {hidden(line, os.environ)}", file=sys.stderr)
     return int(code)
 
 

@@ -81,6 +81,8 @@ if TYPE_CHECKING:
     from ._lineage import Baseline as Baseline
     from ._lineage import Checkpoint as Checkpoint
     from ._lineage import Reference as Reference
+    from ._secrets import SecretRedacted as SecretRedacted
+    from ._secrets import redacted as redacted
 
 __version__ = "0.1.0.dev0"
 
@@ -141,6 +143,7 @@ __all__ = [
     "RepositoryClosed",
     "RepositoryNotFound",
     "Running",
+    "SecretRedacted",
     "Series",
     "Settings",
     "Side",
@@ -156,6 +159,7 @@ __all__ = [
     "__version__",
     "errors",
     "init",
+    "redacted",
 ]
 
 _LATE: Final = {
@@ -171,8 +175,10 @@ _LATE: Final = {
     "Maintenance": "_findings",
     "Reference": "_lineage",
     "Running": "_events",
+    "SecretRedacted": "_secrets",
     "Side": "_comparison",
     "Undone": "_applied",
+    "redacted": "_secrets",
 }
 """Values that few programs name, and the rooms that they come from: imported when they are asked for."""
 

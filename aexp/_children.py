@@ -13,6 +13,7 @@ from typing import IO, Final, Literal
 from attrs import define, field, frozen
 
 from ._git import Handle, command, environment, place
+from ._groups import lives, send
 from .errors import GitNotFound
 
 TICK: Final = 0.05
@@ -77,13 +78,15 @@ def converse(
     input: bytes = b"",
     heard: Callable[[str], None] | None = None,
     flooded: Callable[[], bool] | None = None,
+    niced: bool = False,
 ) -> Said:
     """Run `git` until it ends, until *stopped* or *flooded*, or until it says nothing for longer than *limits* allow.
 
     *heard* is given each line of its standard error, and each state of a progress line. On return the child and all
-    that it started are gone, but for what it left running on purpose when it ended by itself (an ssh master).
+    that it started are gone, but for what it left running on purpose when it ended by itself (an ssh master). *niced*
+    lets everybody else on the machine go first.
     """
-    child = _start(handle, *arguments, extra=extra)
+    child = _start(handle, *arguments, extra=extra, niced=niced)
     try:
         ending, out, words = _Conversation(child, limits, stopped, heard or _ignore, flooded or _never, input).hold()
     except BaseException:
@@ -96,11 +99,11 @@ def converse(
     return Said(ending, child.returncode, out, words)
 
 
-def _start(handle: Handle, *arguments: str, extra: Mapping[str, str]) -> Child:
+def _start(handle: Handle, *arguments: str, extra: Mapping[str, str], niced: bool) -> Child:
     """Start `git` in a session of its own: it has no terminal to prompt on, and can be ended whole."""
     try:
         return subprocess.Popen(
-            [*command(), *arguments],
+            [*(("nice", "-n", "10") if niced else ()), *command(), *arguments],
             cwd=place(handle),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -126,25 +129,16 @@ def end(child: Child) -> None:
     if child.poll() is None:
         child.terminate()
     _wait(child, GRACE)
-    _signal(child, signal.SIGTERM)
+    send(child.pid, signal.SIGTERM)
     _wait(child, GRACE)
-    _signal(child, signal.SIGKILL)
+    send(child.pid, signal.SIGKILL)
     child.wait()
 
 
 def _wait(child: Child, grace: float) -> None:
     due = time.monotonic() + grace
-    while (child.poll() is None or _signal(child, 0)) and time.monotonic() < due:
+    while (child.poll() is None or lives(child.pid)) and time.monotonic() < due:
         time.sleep(0.01)
-
-
-def _signal(child: Child, number: int) -> bool:
-    """Send a signal to the group of *child*; say whether anybody is left in it (a process that nobody reaped counts)."""
-    try:
-        os.killpg(child.pid, number)
-    except (ProcessLookupError, PermissionError):  # macOS says the latter of zombies
-        return False
-    return True
 
 
 def _ignore(_: str) -> None:

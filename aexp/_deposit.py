@@ -56,7 +56,7 @@ class Deposit(Description):
         """
         after(self._state, Action.LOG)
         account, desk = self._here()
-        told = _told(type, desc, labels, meta)
+        told = self._censor.clean(_told(type, desc, labels, meta), "artifacts")
         chosen = None if name is None else check_artifact_name(name)
         here = os.getcwd() if account.joins else None
         spot = await desk.worker.run(_locate, account.code, account.baseline, path, dict(os.environ), here)

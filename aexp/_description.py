@@ -14,6 +14,7 @@ from ._formats.params import merge, to_json
 from ._intake import Intake
 from ._lifecycle import Action, after
 from ._names import check_file_path, check_message, check_tag
+from ._secrets import Censor
 from ._values import StrPath
 from ._workers import errand, settled
 from .errors import InvalidParams, UnsafePath
@@ -27,9 +28,10 @@ T = TypeVar("T")
 class Description(Intake):
     """What an experiment is told about itself, in the order of the calls."""
 
-    __slots__ = ("_account", "_desk", "_edited", "_params_text", "_turn")
+    __slots__ = ("_account", "_censor", "_desk", "_edited", "_params_text", "_turn")
 
     _account: Account | None
+    _censor: Censor
     _desk: Desk | None
     _params_text: str
     _edited: dict[str, str]
@@ -56,10 +58,10 @@ class Description(Intake):
         nothing or all.
         """
         after(self._state, Action.SET_PARAMS)
-        given = parameters(params, more)
+        given = self._censor.clean(parameters(params, more), "params")
         folder = self._here()[1].settings.folder
         place = None if file is None else check_file_path(file, folder=folder)
-        changes = parsed(overrides, folder)
+        changes = parsed(overrides, folder, self._censor)
         if place is None and given:
             await self._in_turn(self._set_params(given))
         if place is not None or changes:
@@ -137,11 +139,12 @@ class Description(Intake):
 
     async def set_tags(self, *tags: str) -> None:
         """Set the tags, instead of those that were there."""
-        await self._in_turn(self._describe(Kind.TAGS, tags=tuple(dict.fromkeys(check_tag(tag) for tag in tags))))
+        told = self._censor.clean(tuple(dict.fromkeys(check_tag(tag) for tag in tags)), "tags")
+        await self._in_turn(self._describe(Kind.TAGS, tags=told))
 
     async def set_message(self, text: str) -> None:
         """Set the message of the commit."""
-        await self._in_turn(self._describe(Kind.MESSAGE, message=check_message(text)))
+        await self._in_turn(self._describe(Kind.MESSAGE, message=self._message(text)))
 
     async def _describe(self, kind: Kind, **said: Any) -> None:
         after(self._state, Action.DESCRIBE)
@@ -150,6 +153,9 @@ class Description(Intake):
         self._account = evolve(account, **said)
 
     # ---- inside ----
+
+    def _message(self, text: str) -> str:
+        return self._censor.clean(check_message(text), "message")
 
     def _here(self) -> tuple[Account, Desk]:
         assert self._account is not None

@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from attrs import define, evolve, field, frozen
 
+from ._caretaker import Caretaker
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
 from ._formats.files import Files
 from ._formats.journal import Extents, Kind
 from ._formats.params import decoded, dump_params, merge
 from ._formats.plain import plain
+from ._gatherer import Gatherer
 from ._journal import Journal
 from ._names import check_file_path
 from ._saver import Saver
+from ._secrets import MARK, Censor
 from ._sessions import read_extents
 from ._store import Start, Started, Store
 from ._values import CodeMode, OnError, Settings
 from ._ways import Within
-from ._workers import Gatherer, Worker
+from ._workers import Worker
 from .errors import AexpError
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class Desk:
     """What it is that they use, once there is data."""
     origin: Mapping[str, Any]
     entropy: Callable[[int], bytes]
+    caretaker: Caretaker
     preview: "Worker[Preview] | None" = None
     """Where there is a DVC repository: what writes ahead for its table."""
     within: Within | None = None
@@ -97,9 +101,11 @@ class Options:
     force: bool
     outs: tuple[str, ...] = ()
     overrides: "tuple[Override, ...]" = ()
+    censor: Censor = field(factory=Censor)
+    """What takes secrets out of what is told later."""
 
 
-def options_of(account: Account) -> Options:
+def options_of(account: Account, censor: Censor) -> Options:
     """Return what the experiment of a journal's *account* was asked for."""
     return Options(
         account.name,
@@ -110,6 +116,7 @@ def options_of(account: Account) -> Options:
         account.message,
         "save",
         account.force,
+        censor=censor,
     )
 
 
@@ -145,16 +152,21 @@ def parameters(params: object, more: Mapping[str, Any]) -> dict[str, Any]:
     return merge({} if params is None else plain(params), plain(more))
 
 
-def parsed(overrides: Sequence[str], folder: str) -> "tuple[Override, ...]":
-    """Return *overrides*, each of a file that an experiment may hold; raise `InvalidParams`, `UnsafePath`."""
+def parsed(overrides: Sequence[str], folder: str, censor: Censor) -> "tuple[Override, ...]":
+    """Return *overrides*, each of a file that an experiment may hold, without secrets; raise `InvalidParams`, `UnsafePath`."""
     if isinstance(overrides, str):
         raise TypeError("overrides are a sequence of texts, not one text")
     if not overrides:
         return ()
     from ._formats.overrides import parse_override
 
-    found = map(parse_override, overrides)
-    return tuple(evolve(each, file=check_file_path(each.file, folder=folder)) for each in found)
+    found = []
+    for each in map(parse_override, overrides):
+        value, text = censor.clean(each.value, ".".join(("params", *each.path))), each.text
+        if value != each.value:
+            text = f"{text.partition('=')[0]}='{MARK}'"
+        found.append(evolve(each, file=check_file_path(each.file, folder=folder), value=value, text=text))
+    return tuple(found)
 
 
 def logged_text(store: Store, number: int, extents: Extents, path: str) -> str:

@@ -17,7 +17,7 @@ from ._formats.journal import Extents, Kind
 from ._formats.series import Number
 from ._layout import experiment_ref
 from ._lifecycle import Action, State, Status, after, is_ending
-from ._names import check_message, new_id, random_name
+from ._names import new_id, random_name
 from ._outcome import outcome
 from ._running import Running
 from ._saver import Request
@@ -57,6 +57,7 @@ class Experiment(Running):
         join: Join | None = None,
     ) -> None:
         self._open, self._options, self._ended, self._join = open, options, ended, join
+        self._censor = options.censor
         self._turn: asyncio.Task[Any] | None = None
         self._lent: list[Lent] = []
         self._clear()
@@ -202,7 +203,7 @@ class Experiment(Running):
     async def _make_checkpoint(self, message: str | None) -> str:
         after(self._state, Action.CHECKPOINT)
         account, desk = self._here()
-        text = account.message if message is None else check_message(message)
+        text = account.message if message is None else self._message(message)
         told = evolve(account, duration=time.monotonic() - self._began, step=self._step, message=text)
         rev = (await desk.saver.commit(self._request(told, final=False, force=False))).rev
         account, _ = self._here()
@@ -252,7 +253,7 @@ class Experiment(Running):
         if self._record is not None:
             return self._record
         if message is not None:
-            await self._describe(Kind.MESSAGE, message=check_message(message))
+            await self._describe(Kind.MESSAGE, message=self._message(message))
         await self._gather()
         await self._take_outs()
         if self._state is State.ACTIVE:
@@ -331,7 +332,7 @@ class Experiment(Running):
     async def _close(self, error: BaseException | None) -> None:
         await self._stop_programs()
         if self._state is State.ACTIVE and error is not None:
-            self._complete(*outcome(error))
+            self._complete(*outcome(error, self._censor))
         keep = "save" if error is None else self._options.on_error
         if keep == "save":
             await self._in_turn(self._save(None, False))

@@ -6,12 +6,13 @@ import traceback
 from contextlib import suppress
 
 from ._lifecycle import Status
+from ._secrets import Censor
 from ._values import Failure
 from .errors import CommandFailed
 
 
-def outcome(error: BaseException) -> tuple[Status, Failure | None]:
-    """Return the status that *error* means, and what of it is recorded.
+def outcome(error: BaseException, censor: Censor) -> tuple[Status, Failure | None]:
+    """Return the status that *error* means, and what of it is recorded: without secrets.
 
     Cancellation and Ctrl-C are no failures, also where a program heard it, and neither is `sys.exit(0)`.
     """
@@ -25,5 +26,5 @@ def outcome(error: BaseException) -> tuple[Status, Failure | None]:
     if stopped and message.startswith("Cancelled via cancel scope"):
         message = ""  # anyio's note to itself: addresses, and a task that is gone
     texts = (type(error).__qualname__, message, "".join(traceback.format_exception(error)))
-    failure = Failure(*(text.encode("utf-8", "backslashreplace").decode() for text in texts))
+    failure = Failure(*(censor.redacted(text.encode("utf-8", "backslashreplace").decode(), "error") for text in texts))
     return (Status.CANCELLED if stopped else Status.FAILED), failure

@@ -19,8 +19,9 @@ from typing import IO, Final
 
 from attrs import frozen
 
-from ._files import Breath, read, translated, translating
+from ._files import translated, translating
 from ._formats.printed import LAST, Lines, Listener, Log, Tail
+from ._groups import lives, send
 from ._terminal import Terminal
 from ._values import Output
 from .errors import CommandFailed
@@ -286,13 +287,13 @@ class Program:
         """Send what is due to the group; say whether it is gone, or will not go."""
         if self._stopping is None:
             self._stopping = now + self.order.grace
-            _signal(process.pid, signal.SIGTERM)
-            _signal(process.pid, signal.SIGCONT)  # one that is stopped does not hear it before
-        if self._ended and not _lives(process.pid):
+            send(process.pid, signal.SIGTERM)
+            send(process.pid, signal.SIGCONT)  # one that is stopped does not hear it before
+        if self._ended and not lives(process.pid):
             return True
         if self._killed is None and now > self._stopping:
             self._killed = now
-            _signal(process.pid, signal.SIGKILL)
+            send(process.pid, signal.SIGKILL)
         if self._killed is None:
             return False
         if now > self._killed + DYING and not self._ended:
@@ -302,7 +303,7 @@ class Program:
 
     def _finish(self, process: "subprocess.Popen[bytes]", exit: int | None) -> None:
         if process.returncode is None:  # something went wrong here: nobody attends to it any more
-            _signal(process.pid, signal.SIGKILL)
+            send(process.pid, signal.SIGKILL)
             process.wait()
         for stream, pipe in ((1, process.stdout), (2, process.stderr)):
             if pipe is not None:
@@ -327,33 +328,6 @@ class Program:
         pipe.close()
         if self._tell is not None and (lines := lines + self._lines[stream].rest()):
             self._tell(stream, lines)
-
-
-def _signal(group: int, number: int) -> bool:
-    """Send a signal to a process group; say whether there is one."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user; on macOS also: only a zombie is left
-        return number == 0
-    return True
-
-
-def _lives(group: int) -> bool:
-    """Say whether a process of the group is alive; a zombie, which waits for a slow init to reap it, is not."""
-    if not _signal(group, 0):
-        return False
-    seen, breath = False, Breath()
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        breath()
-        if name.isdigit():
-            with suppress(OSError, ValueError):
-                state, _, found = read(f"/proc/{name}/stat").rpartition(b")")[2].split()[:3]
-                seen = True
-                if int(found) == group and state not in (b"Z", b"X"):
-                    return True
-    return not seen  # no such file system here: it was only asked whether there is one
 
 
 def _exit_descriptor(pid: int) -> int | None:

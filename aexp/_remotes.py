@@ -10,15 +10,15 @@ from attrs import frozen
 from ._exchanged import Outcome, RemoteExperiment, TransferProgress
 from ._layout import INTERNAL, parse_experiment_ref
 from ._names import is_holdable
-from .errors import RemoteError, RemoteFault
+from ._secrets import without_users
+from ._wording import RemoteFault
+from .errors import RemoteError
 
 SCHEMES: Final = frozenset({"https", "http", "ssh", "git", "file", "git+ssh", "ssh+git"})
 """Schemes of URLs that may be given; any other would start a program of that name (gitremote-helpers(7))."""
 
 _URL: Final = r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)"
 _SCP: Final = r"(?:[^@/:\s]+@)?(\[[^\]/]+\]|[^@/:\s]+):(?!:)[^\s].*"
-_USER: Final = r"([A-Za-z][A-Za-z0-9+.-]*://)([^/@\s'\"]+)@"
-_SIGNED: Final = r"(?i)([?&](?:[a-z_]*token|key|password|secret|sig|signature)=)[^&\s'\"]+"
 
 _REPORT: Final = r"([ +*=!])\t([^\t]*):(refs/[^\t]*)\t(.*)"
 _REASON: Final = r"\(([^()]*)\)\s*\Z"
@@ -80,16 +80,10 @@ def check_remote(remote: str, configured: Iterable[str], *, is_folder: bool) -> 
 
 def redacted(text: str) -> str:
     """Return *text* without the credentials in its URLs, and without characters that a terminal would obey."""
-    text = re.sub(_USER, lambda found: found[0] if _is_plain_user(found[1], found[2]) else f"{found[1]}***@", text)
-    text = re.sub(_SIGNED, r"\1***", text)
     return "".join(
-        each if each == "\n" or unicodedata.category(each) not in ("Cc", "Cf", "Cs") else " " for each in text
+        each if each == "\n" or unicodedata.category(each) not in ("Cc", "Cf", "Cs") else " "
+        for each in without_users(text)
     )
-
-
-def _is_plain_user(scheme: str, user: str) -> bool:
-    """Say whether *user* is the account of an ssh URL, which is no secret; over http, a name alone may be a token."""
-    return ":" not in user and "ssh" in scheme
 
 
 def fault_of(words: str) -> RemoteFault:

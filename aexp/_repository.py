@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +15,7 @@ from attrs import evolve
 
 from . import _machine
 from ._applying import Applying
+from ._caretaker import Caretaker
 from ._changing import Changing
 from ._desk import Desk, Options, copy_in, moving, options_of, parsed
 from ._exchange import Exchange
@@ -21,6 +23,7 @@ from ._experiment import Experiment
 from ._formats.batch import Stream
 from ._formats.journal import Kind
 from ._formats.plain import plain
+from ._gatherer import Gatherer
 from ._git import open_handle, resolve_commit
 from ._journal import Journal
 from ._lifecycle import Status
@@ -29,13 +32,14 @@ from ._pipelines import Pipelines
 from ._reading import Reading
 from ._running import stop
 from ._saver import Saver
+from ._secrets import Censor
 from ._sessions import session_joins
 from ._store import Start, Started, Store, open_store
 from ._upkeep import Upkeep, tidy
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
 from ._ways import DVC_ROOT, Join, Within, run_of_dvc
-from ._workers import Gatherer, Worker, settled
+from ._workers import Worker, all_closed, settled
 
 if TYPE_CHECKING:
     from ._formats.series import Number
@@ -53,8 +57,9 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
-    threads for Git and one for the journal; another one reads the journals once somebody watches, and where there is a
-    DVC repository, one writes ahead what `dvc exp show` will say. It belongs to the event loop that opened it.
+    threads for Git and one for the journal; another one reads the journals once somebody watches, one looks after packs
+    and refs once in a while, and where there is a DVC repository, one writes ahead what `dvc exp show` will say. It
+    belongs to the event loop that opened it.
     """
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
@@ -78,8 +83,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         try:
             self._dvc = await writer.run(tidy, path)
         except BaseException:
-            await reader.aclose()
-            await writer.aclose()
+            await all_closed(reader, writer)
             raise
         self._reader, self._writer = reader, writer
         self._watcher = Worker("aexp-live", lambda: _open_living(path), path)
@@ -97,6 +101,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         await self._end(self._settings.push_timeout)
 
     async def _end(self, patience: float | None) -> None:
+        if self._process != os.getpid():  # in a forked child nothing of it is ours to close
+            self._reader = self._desk = self._pusher = None
         if self._reader is not None:
             try:
                 await settled(asyncio.ensure_future(self._close()))
@@ -123,12 +129,12 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
                     await desk.preview.aclose()
         finally:
             try:
+                if desk is not None:
+                    await desk.caretaker.aclose()
                 await self._hide()
                 await writer.run(Store.close)
             finally:
-                await reader.aclose()
-                await writer.aclose()
-                await watcher.aclose()
+                await all_closed(reader, writer, watcher)
 
     async def __aenter__(self) -> Self:
         """Open."""
@@ -180,19 +186,22 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         *overrides* change tracked parameter files of this experiment's tree (YAML, JSON, TOML, Python), value by value, in
         the grammar of `dvc exp run -S`: `"train.lr=0.1"` in params.yaml, `"conf/a.toml:x=1"`, `"+new=2"`, `"~old"`; the work
         tree stays as it is. `init()` raises `InvalidParams` for a file or key that is not there.
-        Raises `InvalidName`, `InvalidParams` and `UnsafePath`; nothing is written.
+        Raises `InvalidName`, `InvalidParams` and `UnsafePath`; nothing is written. In the place of what looks like a secret
+        `***` is kept, with the warning `SecretRedacted`; see `Settings.allow_secrets`.
         """
+        censor = Censor(self._settings.allow_secrets, os.environ)
         options = Options(
             name=None if name is None else check_experiment_name(name),
-            params={} if params is None else plain(params),
+            params={} if params is None else censor.clean(plain(params), "params"),
             baseline=baseline,
             code=_one_of("code", code, ("tracked", "all", "none")),
-            tags=tuple(dict.fromkeys(check_tag(tag) for tag in tags)),
-            message="" if message is None else check_message(message),
+            tags=censor.clean(tuple(dict.fromkeys(check_tag(tag) for tag in tags)), "tags"),
+            message="" if message is None else censor.clean(check_message(message), "message"),
             on_error=_one_of("on_error", on_error, ("save", "keep", "discard")),
             force=force,
-            overrides=parsed(overrides, self._settings.folder),
+            overrides=parsed(overrides, self._settings.folder, censor),
             outs=tuple(dict.fromkeys(check_file_path(path, folder=self._settings.folder) for path in outs)),
+            censor=censor,
         )
         return Experiment(self._ready, options)
 
@@ -231,7 +240,7 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
             if found.session.id != desk.session:
                 await desk.worker.run(_release, found)
             raise
-        experiment = Experiment(self._ready, options_of(account))
+        experiment = Experiment(self._ready, options_of(account, Censor(self._settings.allow_secrets, os.environ)))
         experiment._take_up(desk, evolve(account, complete=True), stream, text, last)
         return experiment
 
@@ -291,12 +300,18 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
             raise
         path, root, within = self._path, self._dvc, await writer.run(_run_of_dvc, dict(os.environ))
         preview = None if root is None else Worker("aexp-dvc", lambda: _open_preview(path, root), path)
-        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within, self._push_soon)
+        caretaker = Caretaker(path, willing=self._settings.upkeep)
+
+        def saved(count: int) -> None:
+            caretaker.saved(count)
+            self._push_soon()
+
+        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within, saved)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
         told = origin | {"session": id} | ({} if within is None else {"within": within.to_json()})
         hands = ThreadPoolExecutor(HANDS, thread_name_prefix="aexp-data")
-        tools = (writer, journal, saver, start, hands, None)
-        return Desk(id, self._settings, *tools, told, os.urandom, preview, within, place=place)
+        tools = (writer, journal, saver, start, hands, None, told, os.urandom, caretaker)
+        return Desk(id, self._settings, *tools, preview, within, place=place)
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
@@ -306,10 +321,7 @@ def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
 
 
 def _starter(worker: Worker[Store]) -> Callable[[Sequence[Start]], Awaitable[Sequence[Started | Exception]]]:
-    async def start(wishes: Sequence[Start]) -> Sequence[Started | Exception]:
-        return await worker.run(Store.start, wishes)
-
-    return start
+    return lambda wishes: worker.run(Store.start, wishes)
 
 
 def _let_go(session: "weakref.ref[Any]") -> None:
@@ -329,6 +341,7 @@ def _open_session(
 ) -> tuple[Any, Any, dict[str, str], str]:
     if baseline is not None:  # without it nothing is written
         resolve_commit(store.handle, baseline)
+    import_module("anyio._backends._asyncio")  # anyio would do so at the first lock, and stop the loop for 20 ms
     place = store.handle.worktree or store.handle.common
     return store.open_session(id, _machine.owner() | joins), store.author, _machine.origin(), os.path.realpath(place)
 

@@ -109,7 +109,7 @@ class Running(Workplace, Deposit, Drawing):
             async with workspace:
                 ended = await self._run_inside(workspace.lent, about, cwd, env)
         if check and ended.returncode:
-            raise CommandFailed(arguments, ended.returncode, _told(ended), ended.stderr)
+            raise CommandFailed(arguments, ended.returncode, self._censor.redacted(_told(ended), "error"), ended.stderr)
         return CompletedProcess(arguments, ended.returncode, ended.stdout, ended.stderr)
 
     async def _run_inside(

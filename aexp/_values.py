@@ -24,36 +24,16 @@ OnError = Literal["save", "keep", "discard"]
 Output = Literal["log", "show", "inherit"]
 
 SECRET_FILES: Final = (
-    ".env",
-    ".env.*",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "*.kdbx",
-    "id_rsa*",
-    "id_dsa*",
-    "id_ecdsa*",
-    "id_ed25519*",
-    ".netrc",
-    "_netrc",
-    ".git-credentials",
-    ".npmrc",
-    ".pypirc",
-    "credentials",
-    "credentials.json",
-    "secrets.*",
-    "*.keystore",
-)
+    ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "id_rsa*", "id_dsa*", "id_ecdsa*",
+    "id_ed25519*", ".netrc", "_netrc", ".git-credentials", ".npmrc", ".pypirc",
+    "credentials", "credentials.json", "secrets.*", "*.keystore",
+)  # fmt: skip
 """Names of untracked files that `code="all"` never captures (patterns of `fnmatch`, any case)."""
 
 
 @frozen(kw_only=True)
 class Settings:
-    """What can be chosen for a repository; every default is safe.
-
-    Times are in seconds, sizes in bytes.
-    """
+    """What can be chosen for a repository; every default is safe. Times are in seconds, sizes in bytes."""
 
     folder: str = "aexp"
     """The folder of an experiment's commit that holds aexp's own files."""
@@ -73,6 +53,9 @@ class Settings:
     """The most that `code="all"` captures of untracked files in all."""
     secret_files: tuple[str, ...] = SECRET_FILES
     """Names of untracked files that are never captured (patterns of `fnmatch`)."""
+    allow_secrets: tuple[str, ...] = ()
+    """What is kept although it looks like a secret: `params.model.api_key`, `tags`, `message`, `artifacts`, `error` (an
+    exception's text), or patterns of them with `*`; all else is `***` instead, with the warning `SecretRedacted`."""
     connect_timeout: float = 60.0
     """How long a Git remote may take to its first word before `push` or `pull` gives up."""
     stall_timeout: float = 120.0
@@ -85,6 +68,9 @@ class Settings:
     """How long closing waits for what `auto_push` has not pushed yet, before it leaves that to the next session."""
     idle_workspaces: int = 8
     """How many private checkouts are kept clean on the disk for the next experiments, for a day at most."""
+    upkeep: bool = True
+    """Whether packs are joined, refs packed and old journals removed in the background when there are many: what
+    `maintain()` does of its work without being asked."""
     dvc_running: bool | None = None
     """Whether `dvc exp show` displays experiments as running: all of them (True), none (False), or the first 64 that
     are open. It takes a `.dvc` folder; an experiment appears after a second, and so do its metrics."""

@@ -1,10 +1,13 @@
 """How errors show what they speak of."""
 
 import os
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
 
-REMEDIES: Final[dict[str, str]] = {
+RemoteFault = Literal["unknown", "unsafe", "authentication", "unreachable", "timeout", "refused", "hostile", "failed"]
+"""What is wrong with a remote; see `RemoteError`."""
+
+REMEDIES: Final[Mapping[RemoteFault, str]] = {
     "unknown": "`git remote -v` lists the remotes of this repository",
     "unsafe": "pass the name of a remote, an https, ssh or git URL, or a folder",
     "authentication": "aexp never prompts; `git ls-remote` there must work without asking: set up a credential helper or "

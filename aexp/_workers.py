@@ -1,10 +1,11 @@
 """The only bridge from the event loop to threads: calls that no kind of cancellation can cut in two."""
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 import anyio
 
 from ._files import Stopped, Thread, told_of_disk
-from .errors import RepositoryClosed
+from .errors import ForkedError, RepositoryClosed
 
 if TYPE_CHECKING:
     from ._formats.printed import Listener
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 H = TypeVar("H")
 A = TypeVar("A")
-R = TypeVar("R")
 T = TypeVar("T")
 P = ParamSpec("P")
 SLICE: Final = 1e-3
@@ -34,13 +34,13 @@ async def settled(future: "asyncio.Future[T]") -> T:
     try:
         await _done(future)
     except asyncio.CancelledError as error:
-        raise _with_failure(await _wait_through(future) or error, future) from None
+        raise _with_failure(await wait_through(future) or error, future) from None
     return future.result()
 
 
 async def settled_before(task: "asyncio.Task[T]", deadline: float) -> bool:
     """Wait for *task* until *deadline* of the loop's clock; say whether it has ended; raise a cancellation afterwards."""
-    cancelled = await _wait_through(task, deadline)
+    cancelled = await wait_through(task, deadline)
     if cancelled is not None:
         raise _with_failure(cancelled, task)
     return task.done()
@@ -53,7 +53,7 @@ async def finished(future: "asyncio.Future[T]", withdraw: Callable[[], bool]) ->
     except asyncio.CancelledError as error:
         if withdraw():
             raise
-        raise _with_failure(await _wait_through(future) or error, future) from None
+        raise _with_failure(await wait_through(future) or error, future) from None
     return future.result()
 
 
@@ -76,7 +76,7 @@ def _wake(waiter: "asyncio.Future[None]", _: object) -> None:
         waiter.set_result(None)
 
 
-async def _wait_through(future: "asyncio.Future[T]", deadline: float | None = None) -> asyncio.CancelledError | None:
+async def wait_through(future: "asyncio.Future[T]", deadline: float | None = None) -> asyncio.CancelledError | None:
     """Wait until *future* is done, at most until *deadline*; return the last cancellation that was asked for meanwhile.
 
     anyio's shield alone does not stop a native `task.cancel()`, and without it a cancelled anyio scope would wake
@@ -112,14 +112,18 @@ class Worker(Generic[H]):
         self._path = path
         self._lent: H | None = None
         self._last: Future[None] | None = None
+        self._process = os.getpid()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def run(self, function: Callable[Concatenate[H, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call *function* in the thread, with the lent thing first; return or raise what it does.
 
-        Raises `RepositoryClosed` once the thread has ended. Cancelled before it began, it never runs; afterwards it is
+        Raises `RepositoryClosed` once the thread has ended, and `ForkedError` in a forked child, where it never was: a
+        call would not return. Cancelled before it began, it never runs; afterwards it is
         waited for, and the cancellation raised then.
         """
+        if self._process != os.getpid():
+            raise ForkedError
         try:
             asked: Future[T] = self._thread.submit(lambda: _told(lambda: function(self._lend(), *args, **kwargs)))
         except RuntimeError as error:  # the thread has ended
@@ -140,13 +144,27 @@ class Worker(Generic[H]):
         self._lent = None
 
     async def aclose(self) -> None:
-        """Let the lent thing go and end the thread, once all that was asked for before is done."""
+        """Let the lent thing go and end the thread, once all that was asked for before is done; nothing in a forked child."""
+        if self._process != os.getpid():
+            return
         last = self._last = self._last or self._thread.submit(self._let_go)
         self._thread.shutdown(wait=False)
         try:
             await settled(asyncio.wrap_future(last))
         finally:
             self._thread.shutdown()  # it has nothing left to do, so the loop does not wait here
+
+
+async def all_closed(*workers: Worker[Any]) -> None:
+    """End *workers*, all of them, however often the caller is cancelled meanwhile; then raise that cancellation."""
+    cancelled: asyncio.CancelledError | None = None
+    for worker in workers:
+        try:
+            await worker.aclose()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 async def errand(
@@ -183,7 +201,7 @@ async def errand(
         stop.set()
         if asked.cancel():
             raise
-        cancelled = await _wait_through(future) or error
+        cancelled = await wait_through(future) or error
         raise cancelled if isinstance(future.exception(), Stopped) else _with_failure(cancelled, future) from None
     finally:
         if threads is None:
@@ -290,92 +308,6 @@ def _told(call: Callable[[], T]) -> T:
         if ours is error:
             raise
         raise ours from error
-
-
-class Gatherer(Generic[A, R]):
-    """Calls that wait together go together: one call of *act* for all that are there when the last one has ended.
-
-    *act* returns one answer an item; an exception among the answers is raised to the caller of that item only. A group
-    weighs at most *most*, but holds one item at least.
-    """
-
-    def __init__(
-        self,
-        act: Callable[[Sequence[A]], Awaitable[Sequence[R | Exception]]],
-        most: int,
-        weigh: Callable[[A], int] = lambda item: 1,
-    ) -> None:
-        self._act = act
-        self._most = most
-        self._weigh = weigh
-        self._waiting: dict[asyncio.Future[R], A] = {}
-        self._driver: asyncio.Task[None] | None = None
-
-    async def __call__(self, item: A) -> R:
-        """Return the answer for *item*; when cancelled, it is withdrawn if its group has not begun, else seen through."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting[future] = item
-        self._go_on()
-        return await finished(future, partial(self._withdraw, future))
-
-    def _withdraw(self, future: "asyncio.Future[R]") -> bool:
-        return self._waiting.pop(future, None) is not None
-
-    async def idle(self) -> None:
-        """Wait until nothing is under way."""
-        cancelled: asyncio.CancelledError | None = None
-        while (driver := self._go_on()) is not None:
-            cancelled = await _wait_through(driver) or cancelled
-        if cancelled is not None:
-            raise cancelled
-
-    def _go_on(self) -> "asyncio.Task[None] | None":
-        """Return the task that drives the groups; begin one when there is something to do and none is under way."""
-        if self._driver is not None and self._driver.done():
-            self._driver = None
-        if self._driver is None and self._waiting:
-            self._driver = asyncio.create_task(self._drive())
-            self._driver.add_done_callback(lambda _: self._go_on())  # it may have been cancelled before it began
-        return self._driver
-
-    async def _drive(self) -> None:
-        while self._waiting:
-            await self._act_for(self._next_group())
-
-    def _next_group(self) -> "dict[asyncio.Future[R], A]":
-        group: dict[asyncio.Future[R], A] = {}
-        weight = 0
-        for future, item in self._waiting.items():
-            weight += self._weigh(item)
-            if group and weight > self._most:
-                break
-            group[future] = item
-        for future in group:
-            del self._waiting[future]
-        return group
-
-    async def _act_for(self, group: "dict[asyncio.Future[R], A]") -> None:
-        try:
-            answers: Sequence[R | Exception] = await self._act(list(group.values()))
-            answered = list(zip(group, answers, strict=True))
-        except BaseException as error:
-            failure = error if isinstance(error, Exception) else RuntimeError(f"cut off by {error!r}")
-            _answer([(future, failure) for future in group])
-            if not isinstance(error, Exception):
-                raise
-        else:
-            _answer(answered)
-
-
-def _answer(answered: "Iterable[tuple[asyncio.Future[R], R | Exception]]") -> None:
-    for future, answer in answered:
-        if future.done():
-            continue
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-            future.exception()  # read it: a caller that was cancelled does not ask, and that is no mistake
-        else:
-            future.set_result(answer)
 
 
 def answer(future: "Future[T]", value: T) -> None:

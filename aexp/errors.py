@@ -43,16 +43,17 @@ its message names the cause and the remedy.
 import errno
 import shlex
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from ._wording import REMEDIES, cause_of, listed, pointed_at
-
-RemoteFault = Literal["unknown", "unsafe", "authentication", "unreachable", "timeout", "refused", "hostile", "failed"]
-"""What is wrong with a remote; see `RemoteError`."""
+from ._secrets import redacted
+from ._wording import REMEDIES, RemoteFault, cause_of, listed, pointed_at
 
 
 class AexpError(Exception):
-    """The root of the tree: catch it to catch everything that aexp itself raises."""
+    """The root of the tree: catch it to catch everything that aexp itself raises. Its text shows no secrets."""
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class RepositoryNotFound(AexpError, FileNotFoundError):

@@ -148,6 +148,62 @@ def test_a_block_grows_and_shrinks_by_whole_lines(override: str, lines: list[str
     assert sorted(found) == sorted(lines)
 
 
+PLACES = {
+    "p.yaml": {
+        "train.lr": "  lr: 0.1",
+        "train.flow.b": "  flow:",
+        "train.layers.1": "    - 32",
+        "items.1.name": "-   name: two",
+    }
+    | {"train.nothing": "  nothing:", "odd": ": 7", "derived.z": "  z: 3", "train.optimizer": "  optimizer:"},
+    "p.json": {"a": '\t"a"', "b.x.0": '\t"b"', "b.y": '\t"b"', "c": '\t"c"'},
+    "p.toml": {
+        "title": "title",
+        "train.lr": "lr",
+        "train.layers.1": "  2,",
+        "train.point.x": "point",
+        "runs.0.a": "a = 1",
+    }
+    | {"other.deep.q": "q ="},
+    "p.py": {
+        "LR": "LR =",
+        "names.1": "names =",
+        "K.x": "names =",
+        "Train.epochs": "    epochs",
+        "Train.optimizer": "        self.",
+    },
+}
+SPELLINGS = (
+    *("1", "-5", "+5", "1_000", "0.5", ".5", "5.", "1e5", "1e-5", "true", "False", "", "no", "0x10", "010", "a:b"),
+    *("2021-02-02", "foo bar", "'# no: comment'", '"it\'s"', r"a\,b", "'é'", "[]", "[1, [a, 'b']]", "[x y, 'null']"),
+    *("[{a: 1}, 'null']", "null", "inf", "nan", "-inf"),
+)
+
+
+@pytest.mark.parametrize("file", PLACES)
+@given(data=st.data())
+def test_an_override_touches_only_the_line_of_its_value(file: str, data: st.DataObject) -> None:
+    """Whatever value is set, in every format: one line differs, that of the value, and all is read back as it was meant."""
+    text = {"p.yaml": YAML, "p.json": JSON, "p.toml": TOML, "p.py": PYTHON}[file]
+    key = data.draw(st.sampled_from(sorted(PLACES[file])))
+    quoted = st.text(st.characters(codec="utf-8", exclude_characters="\\\\'"), max_size=20).map("'{}'".format)
+    override = f"{key}={data.draw(st.sampled_from(SPELLINGS) | quoted)}"
+    hard = {"p.toml": (None,), "p.py": (math.inf, -math.inf, math.nan)}.get(file, ())
+    value = parse_override(override).value
+    if value in hard or (value != value and file == "p.py"):
+        with pytest.raises(InvalidParams):
+            edit(file, text, override)
+        return
+    wanted = overridden(load_text(text, file), [parse_override(override)])  # type: ignore[arg-type]
+    after = edit(file, text, override)
+    lines, others = text.split("\n"), after.split("\n")
+    differing = [old for old, new in zip(lines, others, strict=True) if old != new]
+
+    assert same(load_text(after, file), wanted)
+    assert len(differing) <= 1
+    assert all(line.startswith(PLACES[file][key]) for line in differing)
+
+
 def test_an_alias_outlives_what_it_named() -> None:
     """When what an anchor names is changed or taken away, the other places keep the value they had."""
     text = "base: &base\n  x: 1 # one\n  y: [1]\nref: *base\nlast: *base\n"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from aexp._workers import Gatherer
+from aexp._gatherer import Gatherer
 
 
 def on_every_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -168,3 +168,26 @@ def test_what_dvc_accepts_we_accept_with_the_same_values(file: str, tmp_path: Pa
 
     assert (theirs is None) == (ours is None), (theirs, ours)
     assert same(theirs, ours), (theirs, ours)
+
+
+PYTHON = '''\
+"""What the training reads."""
+LR = 0.1  # the rate
+DEPTH = 4
+SIZES = [1, 2]
+class Train:
+    epochs = 5
+    def __init__(self):
+        self.patience = 3
+'''
+NUMBERS = st.sampled_from(["1", "-5", "+5", "1_000", "0.5", ".5", "5.", "1e5", "1e-5", "12345.75"])
+
+
+@given(key=st.sampled_from(["LR", "DEPTH", "Train.epochs", "Train.patience"]), value=NUMBERS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_numbers_in_python_become_what_dvc_makes_of_them(tmp_path: Path, key: str, value: str) -> None:
+    """In a Python file DVC changes numbers, and so do we, to the same values; what is no key there both refuse."""
+    override = f"{key}={value}"
+
+    assert dvc_says(tmp_path, "p.py", PYTHON, [override]) == we_say("p.py", PYTHON, [override])  # 5. is 5 to DVC
+    assert dvc_says(tmp_path, "p.py", PYTHON, ["nothing=1"]) is we_say("p.py", PYTHON, ["nothing=1"]) is None

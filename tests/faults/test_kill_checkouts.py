@@ -9,7 +9,7 @@ from attrs import frozen
 
 from tests.faults.kit import Git, Oracle, Sweep, Teller, Told, copy_of, teller, wait_for_children
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(5400)]
 
 CONTENTS = {
     "made.txt": "made\n",

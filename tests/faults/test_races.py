@@ -111,21 +111,24 @@ def holder(repo_path: Path) -> Iterator["subprocess.Popen[str]"]:
     process.communicate()
 
 
-async def test_of_many_that_want_a_name_one_gets_it(repo_path: Path, fsck: Callable[[Path], None]) -> None:
-    """Three processes save the same 20 names at once: each name has one winner, and no loser's data is lost."""
-    names = [f"race-{number}" for number in range(20)]
+@pytest.mark.parametrize(("processes", "count"), [(3, 20), (16, 4)])
+async def test_of_many_that_want_a_name_one_gets_it(
+    repo_path: Path, fsck: Callable[[Path], None], processes: int, count: int
+) -> None:
+    """Three processes, or sixteen, save the same names at once: each name has one winner, and no loser's data is lost."""
+    names = [f"race-{number}" for number in range(count)]
 
-    outcomes = race(repo_path, [names] * 3)
+    outcomes = race(repo_path, [names] * processes)
 
     async with aexp.Repository(repo_path) as repository:
         revs = {record.name: record.rev for record in await repository.experiments()}
         for name in names:
             answers = sorted(outcome[name] for outcome in outcomes)
-            assert answers.count("NameTaken") == 2
+            assert answers.count("NameTaken") == processes - 1
             assert revs[name] in answers
         recovered = await repository.recover()
-        assert len(recovered) == 40
-        assert len(await repository.experiments()) == 60
+        assert len(recovered) == count * (processes - 1)
+        assert len(await repository.experiments()) == count * processes
     fsck(repo_path)
 
 
@@ -164,6 +167,36 @@ async def test_recovering_at_once_recovers_once(repo_path: Path, fsck: Callable[
     fsck(repo_path)
 
 
+async def test_recoverers_that_are_killed_leave_the_rest_to_others(
+    repo_path: Path, fsck: Callable[[Path], None]
+) -> None:
+    """Of ten dead sessions each is recovered once, also when two of four processes that recover them are killed in the middle."""
+    holders = [start(HOLDER.replace('"held"', f'"held-{number}"'), repo_path) for number in range(10)]
+    for process in holders:
+        assert line_of(process) == "ready"
+        process.kill()
+        process.communicate()
+
+    recoverers = [start(RECOVERER, repo_path) for _ in range(4)]
+    refs = repo_path / ".git" / "refs" / "exps"
+    for number, process in enumerate(recoverers[:2], 1):
+        while process.poll() is None and len(list(refs.rglob("held-*"))) < number:
+            pass
+        process.kill()
+    for process in recoverers:
+        process.communicate(timeout=50)
+
+    async with aexp.Repository(repo_path) as repository:
+        await repository.recover()
+        assert await repository.interrupted() == []
+        records = await repository.experiments()
+        assert sorted(record.name for record in records) == [f"held-{number}" for number in range(10)]
+        assert {record.status for record in records} == {aexp.Status.INTERRUPTED}
+        for record in records:
+            assert len((await repository.history(record.name))["loss"]) == 10
+    fsck(repo_path)
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_what_a_living_process_holds_cannot_be_resumed(
     holder: "subprocess.Popen[str]", repository: aexp.Repository, stopped: bool
@@ -197,6 +230,74 @@ async def test_a_forked_child_does_not_keep_its_parents_session(repository: aexp
     finally:
         os.kill(int(child), signal.SIGKILL)
         process.communicate()
+
+
+WORKERS = """
+import asyncio, multiprocessing, os, sys
+import aexp
+
+def forked(experiment, repository, path, pipe):
+    told = []
+    for call in (experiment.save, experiment.flush, experiment.discard, lambda: experiment.set_params(a=1),
+                 lambda: experiment.log_metric("loss", 9.0), repository.experiments, repository.aclose):
+        try:
+            asyncio.run(asyncio.wait_for(call(), 20))
+            told.append("done")
+        except BaseException as error:
+            told.append(type(error).__name__)
+    pipe.send(told)
+
+async def own(path, name):
+    async with aexp.Repository(path) as repository, repository.experiment(name) as experiment:
+        await experiment.log_metric("loss", 1.0)
+
+def spawned(path, name):
+    asyncio.run(own(path, name))
+
+async def main(path):
+    async with aexp.Repository(path) as repository:
+        async with repository.experiment("parent") as experiment:
+            await experiment.log_metric("loss", 0.0, 0)
+            ours, theirs = multiprocessing.Pipe()
+            context = multiprocessing.get_context("fork")
+            children = [context.Process(target=forked, args=(experiment, repository, path, theirs)),
+                        context.Process(target=os._exit, args=(0,)),
+                        context.Process(target=spawned, args=(path, "of-a-fork")),
+                        multiprocessing.get_context("spawn").Process(target=spawned, args=(path, "of-a-spawn"))]
+            for child in children:
+                child.start()
+            for step in range(1, 100):
+                await experiment.log_metric("loss", float(step), step)
+                await asyncio.sleep(0.005)
+            for child in children:
+                await asyncio.to_thread(child.join)
+            assert [child.exitcode for child in children] == [0] * 4, [child.exitcode for child in children]
+            print(*ours.recv(), flush=True)
+            await experiment.log_metric("loss", 100.0, 100)
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_children_of_multiprocessing_harm_nobody(repo_path: Path, tmp_path: Path, fsck: Callable[[Path], None]) -> None:
+    """A forked child that uses its parent's experiment is told so, and never waits for ever; it, or a spawned one, can work with its own repository."""
+    program = tmp_path / "program.py"
+    program.write_text(WORKERS)
+    done = subprocess.run([sys.executable, program, repo_path], capture_output=True, text=True, check=False, timeout=50)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["ForkedError"] * 6 + ["done"]
+    fsck(repo_path)
+
+    async def look() -> None:
+        async with aexp.Repository(repo_path) as repository:
+            assert await repository.interrupted() == []
+            records = await repository.experiments()
+            assert sorted(record.name for record in records) == ["of-a-fork", "of-a-spawn", "parent"]
+            assert list((await repository.history("parent"))["loss"].steps) == list(range(101))
+
+    asyncio.run(look())
 
 
 async def test_history_may_be_rewritten_meanwhile(

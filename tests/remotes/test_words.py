@@ -19,6 +19,7 @@ from aexp._remotes import (
     parse_report,
     redacted,
 )
+from aexp._wording import REMEDIES
 
 BASELINE = "0123456789abcdef0123456789abcdef01234567"
 REV = "f" * 40
@@ -151,7 +152,7 @@ def test_any_words_can_be_explained(words: str) -> None:
     assert said
     assert len(said) <= 1000
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e]", said)
-    assert fault_of(words) in aexp.errors._REMEDIES
+    assert fault_of(words) in REMEDIES
 
 
 def test_dvcs_own_refs_and_hostile_names_are_left_out() -> None:
