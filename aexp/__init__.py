@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from . import errors as errors
 from ._beginning import init as init
 from ._data import Artifact as Artifact
+from ._exchanged import Progress as Progress
+from ._exchanged import Push as Push
+from ._exchanged import RemoteExperiment as RemoteExperiment
+from ._exchanged import Transfer as Transfer
+from ._exchanged import TransferProgress as TransferProgress
 from ._experiment import Experiment as Experiment
 from ._lifecycle import State as State
 from ._lifecycle import Status as Status
@@ -20,15 +25,11 @@ from ._values import Code as Code
 from ._values import CompletedProcess as CompletedProcess
 from ._values import Failure as Failure
 from ._values import Interrupted as Interrupted
-from ._values import Progress as Progress
 from ._values import Record as Record
 from ._values import Records as Records
-from ._values import RemoteExperiment as RemoteExperiment
 from ._values import Series as Series
 from ._values import Settings as Settings
 from ._values import Skipped as Skipped
-from ._values import Transfer as Transfer
-from ._values import TransferProgress as TransferProgress
 from .errors import AexpError as AexpError
 from .errors import AmbiguousName as AmbiguousName
 from .errors import ApplyPending as ApplyPending
@@ -130,6 +131,7 @@ __all__ = [
     "NothingApplied",
     "PointsLost",
     "Progress",
+    "Push",
     "QueueFull",
     "ReadOnlyRepository",
     "Record",

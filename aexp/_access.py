@@ -14,6 +14,7 @@ from .errors import ForkedError, RepositoryClosed
 if TYPE_CHECKING:
     from ._events import Event
     from ._living import Living
+    from ._pushing import Pusher
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -29,6 +30,7 @@ class Access:
         self._writer: Worker[Store] | None = None
         self._watcher: Worker[Living] | None = None
         self._desk: Desk | None = None
+        self._pusher: Pusher | None = None
         self._process = 0
 
     async def _read(self, function: Callable[..., T], *arguments: Any) -> T:

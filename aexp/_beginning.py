@@ -97,7 +97,7 @@ class Beginning:
         )
 
     async def _close(self) -> None:
-        await self._repository.aclose()
+        await self._repository._end(None)  # `save()` does not wait for a push
 
     async def __aenter__(self) -> Experiment:
         """Begin, and return the experiment."""

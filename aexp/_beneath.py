@@ -37,6 +37,8 @@ class Beneath:
     def folder(self, path: str) -> int:
         """Return a descriptor of the folder at *path*, good until the next call."""
         chain = self._chain
+        if chain[-1][0] == path:  # most often the next file of the same folder
+            return chain[-1][1]
         while len(chain) > 1 and not f"{path}/".startswith(f"{chain[-1][0]}/"):
             os.close(chain.pop()[1])
         here, descriptor = chain[-1]

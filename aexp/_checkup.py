@@ -2,12 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from attrs import evolve
 
-from . import _git, _joining, _machine, _packs, _records, _recovery, _refs, _sessions, _tending
+from . import _git, _joining, _machine, _outbox, _packs, _records, _recovery, _refs, _sessions, _tending
 from ._files import Breath
 from ._findings import KEPT_JOURNALS, KEPT_TRASH, Disk, Lock, Seen, Shape, trashed_before
 from ._layout import TRASH
@@ -119,4 +119,19 @@ def _with_records(store: Store, seen: Seen) -> Seen:
         reason = _records.read_record(store.library, ref, rev, store.settings.folder).damaged
         if reason is not None:
             damaged[ref] = reason
-    return evolve(seen, records=len(refs), damaged=damaged)
+    return _with_pushes(store.handle.common, refs, evolve(seen, records=len(refs), damaged=damaged))
+
+
+def _with_pushes(common: str, refs: Mapping[str, str], seen: Seen) -> Seen:
+    pushes = _outbox.pushes_of(common)
+    if pushes is None:
+        return seen
+    from ._formats.pushes import counted
+
+    told = {ref: push for ref, rev in refs.items() if (push := pushes.known.get(rev)) is not None}
+    return evolve(
+        seen,
+        pushes=counted(pushes, frozenset(refs.values())),
+        push_trouble={remote: each.reason for remote, each in pushes.trouble.items()},
+        push_refusals={ref: push.reason for ref, push in told.items() if push.state == "refused"},
+    )

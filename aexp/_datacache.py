@@ -41,6 +41,10 @@ class Out:
     path: str
     md5: str
     executable: bool = False
+    size: int = 0
+    files: int | None = None
+    remote: str = ""
+    """The remote for data that it has to itself; empty for the default one."""
 
 
 @frozen
@@ -61,19 +65,21 @@ class DataCache:
         """Return where the object *md5* belongs."""
         return f"{self.folder}/files/md5/{md5[:2]}/{md5[2:]}"
 
-    def has(self, md5: str, size: int) -> bool:
-        """Say whether a file of *size* bytes that nobody may write stands where the object *md5* belongs."""
+    def home(self, md5: str) -> str:
+        """Return the folder in which the object *md5* belongs."""
+        return f"{self.folder}/files/md5/{md5[:2]}"
+
+    def standing(self, md5: str, size: int) -> float | None:
+        """Return since when (seconds since 1970) a file of *size* bytes that nobody may write stands where the object belongs.
+
+        None when none does.
+        """
         try:
             found = os.lstat(self.place(md5))
         except OSError:
-            return False
-        return stat.S_ISREG(found.st_mode) and found.st_size == size and not found.st_mode & 0o222
-
-    def is_young(self, md5: str) -> bool:
-        """Say whether the object got its name so lately that its folder may not be on the disk yet."""
-        with suppress(FileNotFoundError):
-            return time.time() - os.lstat(self.place(md5)).st_ctime < YOUNG
-        return False
+            return None
+        fits = stat.S_ISREG(found.st_mode) and found.st_size == size and not found.st_mode & 0o222
+        return found.st_ctime if fits else None
 
     def make(self, folder: str) -> None:
         """Make *folder*, which lies in the cache, and those above it, durably and with the rights of the others."""
@@ -318,5 +324,9 @@ def _outs(stage: Mapping[str, Any], folder: str, inside: Any) -> Iterator[Out]:
         if isinstance(md5, str) and isinstance(path, str) and re.fullmatch(MD5, md5):
             if "://" in path or path.startswith("/"):
                 yield Out(path, md5)
-            else:
-                yield Out(os.path.normpath(os.path.join(base, path)), md5, out.get("isexec") is True)
+                continue
+            size, count = (each if type(each) is int else 0 for each in (out.get("size"), out.get("nfiles")))
+            files, remote = count if md5.endswith(".dir") else None, out.get("remote")
+            own = remote if isinstance(remote, str) else ""
+            place = os.path.normpath(os.path.join(base, path))
+            yield Out(place, md5, out.get("isexec") is True, size, files, own)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._data import Artifact
 from ._description import Description
 from ._desk import Desk
+from ._exchanged import Progress
 from ._formats.account import Account, kept
 from ._formats.artifacts import artifact_to_json, default_name
 from ._formats.journal import Kind
@@ -15,7 +16,7 @@ from ._formats.plain import plain
 from ._lifecycle import Action, after
 from ._names import check_artifact_name, check_message
 from ._store import Store
-from ._values import Progress, StrPath
+from ._values import StrPath
 from ._workers import errand
 from .errors import InvalidName, UnsafePath
 

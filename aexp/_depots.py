@@ -3,12 +3,14 @@
 `<url>/files/md5/<2 digits>/<30 digits>`, as `dvc push` lays it out (interop reference, section 4.4).
 """
 
+import base64
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import count
+from tempfile import TemporaryFile
 from typing import Any, Final, Protocol
 
 from attrs import define, field, frozen
@@ -21,6 +23,7 @@ from .errors import AexpError, MissingExtra, RemoteError
 
 PORTION: Final = 8 * SLICE
 """How many bytes are asked of a server at once."""
+OTHERS: Final = "`dvc push` and `dvc pull` know others; pass data=False, and let them move the data"
 HOW: Final = "`dvc remote list` shows what is configured; pass data=False to leave the data where it is"
 
 
@@ -137,6 +140,34 @@ class Bucket:
             self.system.close_session(self.system.loop, client)
 
 
+@define(eq=False)
+class Site(Bucket):
+    """A data remote that a web server shows, to pull from."""
+
+    def size(self, md5: str) -> int | None:
+        """Refuse: only who is about to send asks."""
+        raise RemoteError(self.name, "refused", "aexp only reads from web servers", remedy=OTHERS)
+
+    def send(self, md5: str, source: str) -> None:
+        """Refuse."""
+        self.size(md5)
+
+    def parts(self, md5: str) -> Iterator[bytes]:
+        """Download it, into a file without a name: fsspec says why one cannot be had only when it is fetched whole."""
+        with TemporaryFile() as file:
+            self.system.get_file(self._place(md5), file, chunk_size=SLICE)
+            file.seek(0)
+            while part := file.read(SLICE):
+                yield part
+
+    def close(self) -> None:
+        """Close the session, in the thread that owns it."""
+        session = self.system._session
+        if session is not None:
+            self.system.close_session(self.system.loop, session)
+            self.system._session = None
+
+
 # ---- which one ----
 
 
@@ -149,8 +180,10 @@ class Wanted:
     options: Mapping[str, str] = field(repr=False)
 
 
-def remote_of(root: str, home: Mapping[str, str]) -> Wanted | None:
-    """Return the default data remote of the DVC project at *root*; None when there is none. *home* is the environment.
+def remote_of(root: str, home: Mapping[str, str], own: str = "") -> Wanted | None:
+    """Return the data remote *own* of the DVC project at *root*, else its default one; None when there is none.
+
+    *home* is the environment.
 
     Later files win option by option, so that secrets may stand in `.dvc/config.local` alone; a relative url is relative
     to its file.
@@ -165,6 +198,7 @@ def remote_of(root: str, home: Mapping[str, str]) -> Wanted | None:
                 if options.get("url"):
                     options["url"] = _resolved(os.path.dirname(file), options["url"])
                 found.setdefault(called[1], {}).update(options)
+    name = own or name
     if not name:
         return None
     options = found.get(name, {})
@@ -192,9 +226,11 @@ def opened(wanted: Wanted, limits: Limits) -> Iterator[Depot]:
         depot = Folder(wanted.name, DataCache(wanted.url))
     elif wanted.url.startswith("s3://"):
         depot = _s3(wanted, limits)
+    elif wanted.url.startswith(("http://", "https://")):
+        depot = _http(wanted, limits)
     else:
-        detail = f"{wanted.url.partition('://')[0]} is no scheme that aexp knows: a folder, or s3"
-        raise RemoteError(wanted.name, "unsafe", detail, remedy=HOW)
+        detail = f"{wanted.url.partition('://')[0]} is no scheme that aexp knows: a folder, s3, or http(s) to pull from"
+        raise RemoteError(wanted.name, "unsafe", detail, remedy=OTHERS)
     try:
         yield depot
     finally:
@@ -225,6 +261,26 @@ def _s3(wanted: Wanted, limits: Limits) -> Bucket:
     return Bucket(wanted.name, system, wanted.url.removeprefix("s3://").rstrip("/"))
 
 
+def _http(wanted: Wanted, limits: Limits) -> Site:
+    try:
+        import aiohttp  # an extra
+        from fsspec.implementations.http import HTTPFileSystem
+    except ImportError as error:
+        raise MissingExtra("remote", "s3fs") from error
+    told, client = wanted.options, dict[str, Any]()
+    if told.get("auth", "").lower() == "basic":
+        secret = f"{told.get('user', '')}:{told.get('password', '')}".encode()
+        client["headers"] = {"Authorization": f"Basic {base64.b64encode(secret).decode()}"}
+    elif told.get("auth", "").lower() == "custom" and told.get("custom_auth_header"):
+        client["headers"] = {told["custom_auth_header"]: told.get("password", "")}
+    client["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=limits.first, sock_read=limits.silence)
+    checks = told.get("ssl_verify", "").lower() != "false"
+    system = HTTPFileSystem(
+        client_kwargs=client, skip_instance_cache=True, use_listings_cache=False, **({} if checks else {"ssl": False})
+    )
+    return Site(wanted.name, system, wanted.url.rstrip("/"))
+
+
 def asked(depot: Depot, call: Callable[[], Any], *, missing: bool = False) -> Any:
     """Return what *call* does; what a library says of *depot* becomes a `RemoteError`.
 
@@ -238,7 +294,8 @@ def asked(depot: Depot, call: Callable[[], Any], *, missing: bool = False) -> An
         raise RemoteError(depot.name, "unknown", f"nothing is there: {error}", remedy=HOW) from error
     except Exception as error:
         kind = type(error).__name__
-        if isinstance(error, PermissionError) or "Credentials" in kind:
+        denied = getattr(error, "status", 0) in (401, 403)
+        if denied or isinstance(error, PermissionError) or "Credentials" in kind:
             fault, remedy = "authentication", "see what `dvc push` says there, and .dvc/config.local"
         elif isinstance(error, ConnectionError | TimeoutError) or re.search("Connect|Timeout|EndPoint|Endpoint", kind):
             fault, remedy = "unreachable", "what has arrived stands; call again when it can be reached"

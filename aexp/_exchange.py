@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ._access import Access
-from ._values import Progress, RemoteExperiment, StrPath, Transfer, TransferProgress
+from ._exchanged import Progress, RemoteExperiment, Transfer, TransferProgress
+from ._values import StrPath
 from ._workers import errand
 
 if TYPE_CHECKING:
@@ -67,6 +68,28 @@ class Exchange(Access):
         DVC's own refs are left out, and so are names that no disk or terminal could hold.
         """
         return list((await self._speak(remote, _listed)).values())
+
+    # ---- by itself ----
+
+    def _push_along(self) -> None:
+        """Begin to push what is saved, and what earlier sessions have left, if `Settings.auto_push` says so."""
+        if self._settings.auto_push is not None:
+            from ._pushing import Pusher
+
+            self._pusher = Pusher(self._path, self._settings.auto_push, self._settings)
+            self._pusher.soon()
+
+    def _push_soon(self) -> None:
+        if self._pusher is not None:
+            self._pusher.soon()
+
+    async def _end_pushing(self, patience: float | None) -> None:
+        """Wait *patience* seconds at most for what is not pushed yet, and stop; None: let it go on behind us."""
+        pusher, self._pusher = self._pusher, None
+        if pusher is not None and patience is None:
+            pusher.let_go()
+        elif pusher is not None and patience is not None:
+            await pusher.aclose(patience)
 
     async def _speak(self, remote: StrPath, call: "Callable[[Line], T]", progress: Progress | None = None) -> T:
         self._usable(self._reader)

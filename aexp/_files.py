@@ -110,7 +110,7 @@ def sync_disk(folder: str) -> bool:
         os.close(descriptor)
 
 
-def write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
     """Write *content* whole, however short the single writes are."""
     view = memoryview(content)
     while view:

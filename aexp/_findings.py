@@ -154,6 +154,12 @@ class Seen:
     old_trash: int = 0
     packs: int = 0
     loose_refs: int = 0
+    pushes: Mapping[str, Mapping[str, int]] = field(factory=dict)
+    """How many experiments are waiting, pushed or refused by themselves, by remote."""
+    push_trouble: Mapping[str, str] = field(factory=dict)
+    """Why a remote could not be spoken to the last time, by remote."""
+    push_refusals: Mapping[str, str] = field(factory=dict)
+    """Why an experiment was not pushed by itself, by its ref."""
     packed_refs: int = 0
     """The size of the file `packed-refs`."""
 
@@ -166,6 +172,7 @@ def judge(seen: Seen) -> list[Finding]:
         *_locks(seen.locks),
         *_sessions(seen),
         *_records(seen),
+        *_pushes(seen),
         *_stores(seen),
         _dvc(seen),
     ]
@@ -248,6 +255,22 @@ def _records(seen: Seen) -> Iterator[Finding]:
     for ref, reason in seen.damaged.items():
         remedy = f"fetch it again from where it was pushed to, or await repository.remove({ref!r})"
         yield Finding("damaged", "error", f"{ref}: {reason}", remedy)
+
+
+def _pushes(seen: Seen) -> Iterator[Finding]:
+    for remote, states in seen.pushes.items():
+        waiting = states.get("waiting", 0)
+        text = f"{states.get('pushed', 0)} pushed to {remote} by themselves, {waiting or 'none'} waiting"
+        trouble = seen.push_trouble.get(remote) if waiting else None
+        remedy = "await repository.push() pushes those of HEAD now; any program with auto_push goes on with them"
+        if trouble is not None:
+            yield Finding("auto push", "warning", f"{text}: {trouble}", remedy)
+        else:
+            yield Finding("auto push", "note" if waiting else "ok", text, remedy if waiting else None)
+    for ref, reason in seen.push_refusals.items():
+        yield Finding(
+            "auto push", "warning", f"{ref} was not pushed: {reason}", f"await repository.push({ref!r}) says more"
+        )
 
 
 def _stores(seen: Seen) -> Iterator[Finding]:

@@ -9,18 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from . import _datacache
 from ._artifacts import keeping_place
 from ._datacache import DataCache, Out, made, outs_of
 from ._depots import Depot, asked, opened, remote_of
+from ._exchanged import TransferProgress
 from ._files import Breath, Stopped, sync, sync_folder, translating, write_all
 from ._formats.gitobjects import FOLDER, SYMLINK, parse_commit, parse_tree
 from ._formats.params import load_params
 from ._git import read_object
 from ._lines import Line
-from ._values import TransferProgress
 from .errors import DataMissing, InvalidParams
 
 JOBS: Final = 8
@@ -35,6 +35,8 @@ class Load:
     md5: str
     path: str
     cache: DataCache
+    remote: str = ""
+    """The remote for data that it has to itself (`remote` of an out); empty for the default one."""
 
 
 @define(eq=False)
@@ -68,18 +70,19 @@ class Freight:
     def _with_each(self, line: Line, revs: Iterable[str], move: Callable[[Line, Depot, Sequence[Load]], None]) -> bool:
         loads = _loads(line, revs, self.home)
         top = line.handle.worktree
-        roots = (
-            {} if top is None else {root: remote_of(root, self.home) for root in {_root(each, top) for each in loads}}
-        )
+        shares: dict[tuple[str, str], list[Load]] = {}
+        for load in loads if top is not None else ():
+            shares.setdefault((_root(load, top or ""), load.remote), []).append(load)
         missing = False
-        for root, wanted in roots.items():
+        for (root, own), share in shares.items():
+            wanted = remote_of(root, self.home, own)
             if wanted is None:
                 missing = True
                 continue
             self._done = self._bytes = 0
             with opened(wanted, line.limits) as depot:
-                move(line, depot, [each for each in loads if top is not None and _root(each, top) == root])
-        return bool(roots) and not missing
+                move(line, depot, share)
+        return bool(shares) and not missing
 
     # ---- out ----
 
@@ -94,7 +97,7 @@ class Freight:
                 raise DataMissing(
                     [load.path], f"its manifest is not in the cache, and not on {depot.name!r}; pull it, {WAY_OUT}"
                 )
-            files |= {md5: Load(md5, f"{load.path}/{path}", load.cache) for path, md5 in inside.items()}
+            files |= {md5: evolve(load, md5=md5, path=f"{load.path}/{path}") for path, md5 in inside.items()}
         self._done, self._total = 0, len(files) + len(new)
         for group in (list(files.values()), new):
             for _ in self._all(line, group, lambda load: self._send_one(line, depot, load)):
@@ -126,7 +129,7 @@ class Freight:
                 folders, self._all(line, folders, lambda load: self._bring(line, depot, load, benches)), strict=True
             ):
                 inside = _manifest(load, made_at)
-                files |= {md5: Load(md5, f"{load.path}/{path}", load.cache) for path, md5 in inside.items()}
+                files |= {md5: evolve(load, md5=md5, path=f"{load.path}/{path}") for path, md5 in inside.items()}
                 waiting.append((load, made_at))
             self._total = len(folders) + len(files)
 
@@ -235,12 +238,13 @@ def _root(load: Load, top: str) -> str:
 
 def _loads(line: Line, revs: Iterable[str], home: Mapping[str, str]) -> list[Load]:
     """Return the data that the trees of *revs* reference, each object once."""
-    found: dict[str, Load] = {}
+    found: dict[tuple[str, str], Load] = {}
     seen: set[tuple[str, bytes]] = set()
     for rev in dict.fromkeys(revs):
         for out in _outs(line, bytes.fromhex(parse_commit(read_object(line.handle, rev)[1]).tree), "", seen):
-            if out.md5 not in found and "://" not in out.path and not out.path.startswith(("/", "..")):
-                found[out.md5] = Load(out.md5, out.path, keeping_place(line.handle, out.path, home))
+            key = out.md5, out.remote
+            if key not in found and "://" not in out.path and not out.path.startswith(("/", "..")):
+                found[key] = Load(out.md5, out.path, keeping_place(line.handle, out.path, home), out.remote)
     return list(found.values())
 
 

@@ -7,6 +7,7 @@ tree is read, and never changed or linked to (decision 0030).
 import hashlib
 import os
 import stat
+import struct
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,11 +18,11 @@ from typing import Final
 from attrs import define, field, frozen
 
 from ._beneath import SLICE, Beneath
-from ._datacache import DataCache, clone, made
+from ._datacache import YOUNG, DataCache, clone, made
+from ._exchanged import TransferProgress
 from ._files import Breath, Stopped, sync, sync_disk, sync_folder, translating, write_all
 from ._formats.dvcfile import manifest
 from ._names import work_tree_fault
-from ._values import TransferProgress
 from .errors import DataMissing, UnsafePath
 
 BATCH: Final = 1_000
@@ -33,14 +34,18 @@ TRIES: Final = 3
 SKIPPED: Final = (".git", ".hg", ".dvc")
 """Folders that are no part of the data, as in DVC (`dvc/ignore.py`)."""
 KNOWN: Final = 2**17
-"""How many files are remembered by what the disk says of them; 25 MB at most."""
+"""How many files are remembered by what the disk says of them; 40 MB at most."""
 FRESH: Final = 50_000_000
 """Nanoseconds in which a file may change again without another time: disks count in steps of the kernel's clock."""
 COARSE: Final = 2_000_000_000
 """The same where times are whole seconds."""
 THREADS: Final = min(4, os.cpu_count() or 1)
 """How many files are hashed at once."""
+CHUNK: Final = 64
+"""How many files of a folder a thread takes at a time, so that no thread waits long for another at the end."""
 
+_FIVE: Final = struct.Struct("5Q")
+_WORD: Final = 2**64 - 1  # a disk may say any year
 Tell = Callable[[TransferProgress], None]
 PAUSE: Final = 0.1
 """Seconds between two tellings."""
@@ -60,8 +65,8 @@ class Kept:
 class Keeper:
     """Keeps files in stores, and remembers what it has hashed; any number of threads may use it."""
 
-    _known: dict[bytes, bytes] = field(factory=dict)
-    """By path, size, times and inode: the MD5."""
+    _known: dict[str, bytes] = field(factory=dict)
+    """By path: size, times and inode, and the MD5 behind them."""
 
     def keep(
         self,
@@ -97,7 +102,7 @@ class Keeper:
 class _Work:
     """One file or folder on its way into the store."""
 
-    known: dict[bytes, bytes]
+    known: dict[str, bytes]
     top: str
     cache: DataCache
     scratch: str
@@ -114,6 +119,9 @@ class _Work:
     """Folders of the store whose names are to be synced."""
     _guard: threading.Lock = field(factory=threading.Lock)
     _due: float = 0.0
+    _young: float = field(factory=lambda: time.time() - YOUNG)
+    _rooms: list[memoryview] = field(factory=lambda: [memoryview(bytearray(SLICE)) for _ in range(THREADS)])
+    """One for each thread to read into: making one takes as long as hashing what it holds."""
 
     def folder(self, ground: Beneath, path: str, left_out: Collection[str]) -> Kept:
         """Keep the folder *path*, but for *left_out*: its files, and then the manifest that names them."""
@@ -134,15 +142,13 @@ class _Work:
             hashed.update(part)
             length += len(part)
         md5 = f"{hashed.hexdigest()}.dir"
-        if not self.cache.has(md5, length):
+        if not self._stands(md5, length):
             name = self._name()
             with open(name, "xb") as file:
                 for part in manifest(found):
                     breath()
                     file.write(part)
             self._made.append((name, md5))
-        elif self.cache.is_young(md5):
-            self._folders.add(os.path.dirname(self.cache.place(md5)))
         self.finish()
         return Kept(md5, size, len(found), executable=False)
 
@@ -150,67 +156,78 @@ class _Work:
         """Keep each of *paths*, several at once; return (MD5, size, whether it is executable) of each."""
         if len(paths) == 1:
             return self._share(paths)
-        share = -(-len(paths) // THREADS)
+        share = min(CHUNK, -(-len(paths) // THREADS))
         shares = [paths[place : place + share] for place in range(0, len(paths), share)]
         with ThreadPoolExecutor(THREADS, thread_name_prefix="aexp-hash") as threads:
             return [each for found in threads.map(self._share, shares) for each in found]
 
     def _share(self, paths: Sequence[str]) -> list[tuple[str, int, bool]]:
-        found, breath = [], Breath()
+        """Keep each of *paths*, in one thread; every call that is spared here is spared a hundred thousand times."""
+        found, breath, room = [], Breath(), self._rooms.pop()
         with Beneath(self.top) as ground:
             for path in paths:
                 self._look_up()
-                found.append(self._one(ground, path))
-                if found[-1][1] < SMALL:  # hashing more lets the interpreter go for long enough
-                    breath()
+                kept = self._one(ground, path, room)
+                found.append(kept)
                 with self._guard:
                     self.files += 1
-                self._say()
+                if kept[1] < SMALL:  # hashing more lets the interpreter go for long enough
+                    breath()
+                if time.monotonic() > self._due:
+                    self._say()
+        self._rooms.append(room)
         return found
 
     def _look_up(self) -> None:
         if self.stopped():
             raise Stopped
 
-    def _one(self, ground: Beneath, path: str) -> tuple[str, int, bool]:
+    def _one(self, ground: Beneath, path: str, room: memoryview) -> tuple[str, int, bool]:
         for _ in range(TRIES):
             descriptor = _opened(ground, path)
             try:
                 before = os.fstat(descriptor)
                 if not stat.S_ISREG(before.st_mode):
                     raise _unfit(path, "other")
-                key = _key(path, before)
-                known = self.known.get(key)
-                md5 = None if known is None else known.hex()
-                if md5 is None or not self.cache.has(md5, before.st_size):
+                size, times = before.st_size, _times(before)
+                known = self.known.get(path, b"")
+                md5 = known[len(times) :].hex() if known.startswith(times) else None
+                if md5 is None or not self._stands(md5, size):
                     began = time.time_ns()
-                    md5 = self._read(descriptor, before)
-                    if md5 is None or _times(os.fstat(descriptor)) != _times(before):
+                    md5 = self._read(descriptor, size, room)
+                    if md5 is None or _times(os.fstat(descriptor)) != times:
                         continue
                     if _is_settled(before, began):
-                        self._remember(key, md5)
-                if self.cache.is_young(md5):
-                    with self._guard:
-                        self._folders.add(os.path.dirname(self.cache.place(md5)))
-                return md5, before.st_size, bool(before.st_mode & 0o100)
+                        self._remember(path, times, md5)
+                return md5, size, bool(before.st_mode & 0o100)
             finally:
                 os.close(descriptor)
         raise DataMissing([path], "it changes while it is read; log it when it is written whole")
 
-    def _remember(self, key: bytes, md5: str) -> None:
+    def _stands(self, md5: str, size: int) -> bool:
+        """Say whether the store has the object; its folder is synced if its name may not be on the disk yet."""
+        since = self.cache.standing(md5, size)
+        if since is None:
+            return False
+        if since > self._young:
+            self._folders.add(self.cache.home(md5))
+        return True
+
+    def _remember(self, path: str, times: bytes, md5: str) -> None:
         if len(self.known) >= KNOWN:
             self.known.clear()
-        self.known[key] = bytes.fromhex(md5)
+        self.known[path] = times + bytes.fromhex(md5)
 
-    def _read(self, descriptor: int, found: os.stat_result) -> str | None:
+    def _read(self, descriptor: int, size: int, room: memoryview) -> str | None:
         """Return the MD5 of the open file, and see that the store has it; None when it is found to have changed."""
-        if found.st_size < SLICE:
-            content = os.read(descriptor, found.st_size + 1)
-            if len(content) != found.st_size:
+        if size < SLICE:
+            length = os.readv(descriptor, [room[: size + 1]])
+            if length != size:
                 return None
-            self._count(len(content))
+            self._count(size)
+            content = room[:size]
             md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-            if not self.cache.has(md5, len(content)):
+            if not self._stands(md5, size):
                 name = self._name()
                 target = made(name)
                 try:
@@ -219,26 +236,25 @@ class _Work:
                     os.close(target)
                 self._wait(name, md5)
             return md5
-        md5 = self._digest(descriptor)
-        if not self.cache.has(md5, found.st_size):
+        md5 = self._digest(descriptor, room)
+        if not self._stands(md5, size):
             name = self._name()
             self._copy(descriptor, name)
             target = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                if self._digest(target, counted=False) != md5:
+                if self._digest(target, room, counted=False) != md5:
                     return None
             finally:
                 os.close(target)
             self._wait(name, md5)
         return md5
 
-    def _digest(self, descriptor: int, *, counted: bool = True) -> str:
+    def _digest(self, descriptor: int, room: memoryview, *, counted: bool = True) -> str:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        hashed, buffer = hashlib.md5(usedforsecurity=False), bytearray(SLICE)
-        view = memoryview(buffer)
-        while length := os.readv(descriptor, [buffer]):
+        hashed = hashlib.md5(usedforsecurity=False)
+        while length := os.readv(descriptor, [room]):
             self._look_up()
-            hashed.update(view[:length])
+            hashed.update(room[:length])
             if counted:
                 self._count(length)
                 self._say()
@@ -369,16 +385,15 @@ def _unfit(path: str, kind: str) -> UnsafePath:
     return UnsafePath(path, f"it is {what}")
 
 
-def _key(path: str, found: os.stat_result) -> bytes:
-    return hashlib.blake2b(repr((path, *_times(found))).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _times(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
+def _times(found: os.stat_result) -> bytes:
+    """Return what the disk says of a file that tells whether it was changed."""
+    changed, moved = found.st_mtime_ns & _WORD, found.st_ctime_ns & _WORD
+    return _FIVE.pack(found.st_size, changed, moved, found.st_ino, found.st_dev & _WORD)
 
 
 def _is_settled(found: os.stat_result, began: int) -> bool:
     """Say whether a change after *began*, nanoseconds since 1970, would give the file another time."""
-    last = max(found.st_mtime_ns, found.st_ctime_ns)
-    coarse = not found.st_mtime_ns % 1_000_000_000 and not found.st_ctime_ns % 1_000_000_000
-    return began - last > (COARSE if coarse else FRESH)
+    age = began - max(found.st_mtime_ns, found.st_ctime_ns)
+    if age <= FRESH or age > COARSE:
+        return age > COARSE
+    return bool(found.st_mtime_ns % 1_000_000_000 or found.st_ctime_ns % 1_000_000_000)

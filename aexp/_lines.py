@@ -8,11 +8,11 @@ from typing import Final
 from attrs import define, field, frozen
 
 from ._children import Limits, Said, converse, outside
+from ._exchanged import RemoteExperiment, Transfer, TransferProgress
 from ._files import Stopped
 from ._git import Handle, open_handle, remotes, setting
 from ._layout import EXPERIMENTS
 from ._remotes import check_remote, explained, fault_of, parse_progress, parse_refs, redacted
-from ._values import RemoteExperiment, Transfer, TransferProgress
 from .errors import RemoteError
 
 OFTEN: Final = 0.1

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ._exchanged import Push
 from ._values import Record, Source
 
 _SOURCE: Any = Record._source
@@ -18,14 +19,14 @@ class _Draft(Record):
 
 
 def unpacked_later(values: Sequence[Any], source: Source, params: bytes, metrics: bytes) -> Record:
-    """Return a record with *values* for all its fields, in order, but the mappings.
+    """Return a record with *values* for all its fields, in order, but the mappings and `push`.
 
     These *source* makes of *params* and *metrics* when they are asked for.
     """
     record: Any = _Draft.__new__(_Draft)
     record.name, record.id, record.rev, record.ref, record.baseline, record.status, record.error = values[:7]
     record.tags, record.message, record.created, record.ended, record.duration, record.checkpoints = values[7:13]
-    record.code, record.artifacts, record.damaged = values[13:]
+    record.code, record.artifacts, record.damaged, record.push = *values[13:], None
     record._source, record._params, record._metrics = source, params, metrics
     record.__class__ = Record
     return record  # type: ignore[no-any-return]
@@ -42,6 +43,11 @@ def pack_again(record: Record) -> None:
             object.__delattr__(record, name)
         except AttributeError:
             pass
+
+
+def with_push(record: Record, push: Push | None) -> None:
+    """Say of a *record* that was just made, and that nobody else has, how its push stands."""
+    object.__setattr__(record, "push", push)
 
 
 def packed(record: Record) -> tuple[bytes, bytes] | None:

@@ -3,12 +3,15 @@
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import Factory, define, field, frozen
 
 from . import _dvc
+from ._data import Artifact
 from ._files import Breath, read
+from ._formats.artifacts import described, found_artifacts
 from ._formats.experiment import Others
 from ._formats.gitobjects import FOLDER, SYMLINK, Entry, Kind, parse_tree, tree_entries
 from ._formats.params import is_json, load_values, plain_params
@@ -17,6 +20,9 @@ from ._git import Handle, object_size, read_object
 from ._layout import LOCK, METRICS, PARAMS, PIPELINE
 from ._presence import Presence
 from .errors import GitError, InvalidParams
+
+if TYPE_CHECKING:
+    from ._datacache import Out
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -84,6 +90,29 @@ class Pipelines:
             return Others(damaged=f"{error.action}: {error.detail}")
         finally:
             self._unsaved = {}
+
+    def artifacts(self, tree: str) -> tuple[Artifact, ...]:
+        """Return what *tree* references of data: the outs of `.dvc` files and of dvc.lock, the first `FILES` of them.
+
+        What a dvc.yaml says of one in `artifacts` is taken over; what cannot be read is passed over.
+        """
+        from ._datacache import outs_of
+
+        root, self._size, self._count = self.root(tree), 0, 0
+        outs: dict[str, Out] = {}
+        told: dict[str, Mapping[str, Any]] = {}
+        for path, id in islice(self._walk(root.values(), "", ""), FILES):
+            try:
+                content = {} if path.endswith("/") else self._load(id, path).values
+                if path.endswith(PIPELINE):
+                    told |= described(posixpath.dirname(path), content)
+                    for place, lock in self._files(root, posixpath.join(posixpath.dirname(path), LOCK)):
+                        outs |= {each.path: each for each in outs_of(place, self._load(lock, place).values, content)}
+                else:
+                    outs |= {each.path: each for each in outs_of(path, content, {})}
+            except (GitError, InvalidParams):
+                continue
+        return found_artifacts(list(outs.values())[:FILES], told)
 
     def root(self, tree: str) -> Mapping[bytes, Entry]:
         """Return the entries of *tree*, the root of a commit; the last one is remembered."""

@@ -4,11 +4,11 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import evolve
 
-from . import _sessions
+from . import _outbox, _sessions
 from ._files import Breath
 from ._formats.experiment import commit_id, damaged_record, foreign_record, parse_account, parse_json, record
 from ._formats.gitobjects import FOLDER, Entry, Kind, parse_brief, parse_commit, parse_tree
@@ -19,12 +19,16 @@ from ._index import Index
 from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, parse_experiment_ref
 from ._lifecycle import Status
 from ._names import metric_file
+from ._packing import with_push
 from ._pipelines import Pipelines
 from ._query import Choice
 from ._refs import list_refs, refs_called
 from ._values import Record, Series
 from ._ways import is_of
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
+
+if TYPE_CHECKING:
+    from ._formats.pushes import Pushes
 
 T_co = TypeVar("T_co", covariant=True)
 MOST: Final = 50_000_000
@@ -99,7 +103,7 @@ def choose(library: Pipelines, folder: str, choice: Choice[T_co], baseline: str 
 
 def get(library: Pipelines, name: str, folder: str) -> Record:
     """Return the record of the experiment that *name* means."""
-    return read_record(library, *find(library.handle, name), folder)
+    return read_record(library, *find(library.handle, name), folder, _outbox.pushes_of(library.handle.common))
 
 
 def history(library: Pipelines, name: str, metric: str | None, folder: str) -> dict[str, Series]:
@@ -131,7 +135,7 @@ def _oldest_first(records: Sequence[Record]) -> list[Record]:
 
 def _listed(library: Pipelines, refs: Mapping[str, str], folder: str, index: Index, *, whole: bool) -> list[Record]:
     """Return the records that stand on *refs*: from the index what it holds, the others from Git, and so into it."""
-    breath, records, unused = Breath(), list[Record](), 0
+    breath, records, unused, pushes = Breath(), list[Record](), 0, _outbox.pushes_of(library.handle.common)
     waiting = {rev: ref for ref, rev in refs.items() if rev}
     others = index.others()
     unpack, are_there = Unpacker(others), library.presence
@@ -143,12 +147,12 @@ def _listed(library: Pipelines, refs: Mapping[str, str], folder: str, index: Ind
             if row.rev not in waiting:
                 unused += 1
             elif row.others in sound and are_there(row.needs):
-                records.append(_as_it_stands(library.handle, *unpack(waiting.pop(row.rev), row)))
+                records.append(_as_it_stands(library.handle, *unpack(waiting.pop(row.rev), row), pushes))
     known, pack = {record.rev: record.ref for record in records}, Packer()
     news = [(ref, rev) for ref, rev in refs.items() if known.get(rev) != ref]  # a commit may stand on two refs
     for place in range(0, len(news), BATCH):
         rows: dict[str, Row] = {}
-        records += _read_anew(library, news[place : place + BATCH], folder, pack, rows)
+        records += _read_anew(library, news[place : place + BATCH], folder, pack, rows, pushes)
         index.add([row for rev, row in rows.items() if rev not in known], pack.others)
     if whole and unused > len(refs) + BATCH:
         index.prune(set(refs.values()))
@@ -156,7 +160,12 @@ def _listed(library: Pipelines, refs: Mapping[str, str], folder: str, index: Ind
 
 
 def _read_anew(
-    library: Pipelines, news: Sequence[tuple[str, str]], folder: str, pack: Packer, rows: dict[str, Row]
+    library: Pipelines,
+    news: Sequence[tuple[str, str]],
+    folder: str,
+    pack: Packer,
+    rows: dict[str, Row],
+    pushes: "Pushes | None",
 ) -> Iterator[Record]:
     """Yield the records of *news*, (ref, rev) each, and put the rows of those that are sound into *rows*, by rev."""
     breath = Breath()
@@ -166,13 +175,13 @@ def _read_anew(
         row = None if found.record.damaged or not found.whole else pack(found)
         if row is not None:
             rows[rev] = row
-        yield _as_it_stands(library.handle, found.record, found.session)
+        yield _as_it_stands(library.handle, found.record, found.session, pushes)
 
 
-def read_record(library: Pipelines, ref: str, rev: str, folder: str) -> Record:
-    """Return the record of the experiment whose *ref* holds *rev*."""
+def read_record(library: Pipelines, ref: str, rev: str, folder: str, pushes: "Pushes | None" = None) -> Record:
+    """Return the record of the experiment whose *ref* holds *rev*, with how its push stands by *pushes*."""
     found = _found(library, ref, rev, folder)
-    return _as_it_stands(library.handle, found.record, found.session)
+    return _as_it_stands(library.handle, found.record, found.session, pushes)
 
 
 def _found(library: Pipelines, ref: str, rev: str, folder: str) -> Found:
@@ -186,7 +195,8 @@ def _found(library: Pipelines, ref: str, rev: str, folder: str) -> Found:
         if own is None:
             others = library.others(tree, "")
             needs = bytes.fromhex(rev + tree) + others.needs
-            return Found(foreign_record(rev, ref, parse_commit(content), others), needs=needs, whole=others.whole)
+            made = foreign_record(rev, ref, parse_commit(content), others, library.artifacts(tree))
+            return Found(made, needs=needs, whole=others.whole)
         experiment, metrics, needs = own
         others = library.others(tree, folder)
         made = record(rev, ref, experiment, metrics, folder, others)
@@ -243,8 +253,10 @@ def unfinished(library: Pipelines, rev: str, folder: str) -> str | None:
     return str(own[0].get("session", "")) if own is not None and own[0].get("status") == Status.RUNNING else None
 
 
-def _as_it_stands(handle: Handle, found: Record, session: str) -> Record:
-    """Return a checkpoint's record as interrupted when the session that made it here is over."""
+def _as_it_stands(handle: Handle, found: Record, session: str, pushes: "Pushes | None") -> Record:
+    """Return a record with how its push stands; a checkpoint's as interrupted when the session that made it here is over."""
+    if pushes is not None:
+        with_push(found, pushes.of(found.rev))
     if found.status is Status.RUNNING and not _sessions.is_alive(handle.common, session):
         return evolve(found, status=Status.INTERRUPTED)
     return found

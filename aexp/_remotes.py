@@ -7,10 +7,10 @@ from typing import Final
 
 from attrs import frozen
 
+from ._exchanged import Outcome, RemoteExperiment, TransferProgress
 from ._layout import INTERNAL, parse_experiment_ref
 from ._names import is_holdable
 from ._secrets import without_users
-from ._values import Outcome, RemoteExperiment, TransferProgress
 from ._wording import RemoteFault
 from .errors import RemoteError
 

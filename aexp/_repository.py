@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import evolve
 
-from . import _dvc, _machine
+from . import _machine
 from ._applying import Applying
 from ._caretaker import Caretaker
 from ._changing import Changing
@@ -26,7 +26,6 @@ from ._formats.plain import plain
 from ._gatherer import Gatherer
 from ._git import open_handle, resolve_commit
 from ._journal import Journal
-from ._layout import ROOT, WORKSPACES
 from ._lifecycle import Status
 from ._names import check_experiment_name, check_file_path, check_message, check_tag, new_id
 from ._pipelines import Pipelines
@@ -36,7 +35,7 @@ from ._saver import Saver
 from ._secrets import Censor
 from ._sessions import session_joins
 from ._store import Start, Started, Store, open_store
-from ._upkeep import Upkeep
+from ._upkeep import Upkeep, tidy
 from ._values import CodeMode, Interrupted, OnError, Record, Settings, StrPath
 from ._watching import Watching
 from ._ways import DVC_ROOT, Join, Within, run_of_dvc
@@ -65,7 +64,6 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
         super().__init__(path, settings=settings)
-        self._desk: Desk | None = None
         self._turn: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._join: Join | None = None
@@ -83,25 +81,35 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         reader = Worker("aexp-read", lambda: Pipelines(open_handle(path)), path)
         writer = Worker("aexp-git", lambda: open_store(path, settings, variables), path)
         try:
-            self._dvc = await writer.run(_tidy, path)
+            self._dvc = await writer.run(tidy, path)
         except BaseException:
             await all_closed(reader, writer)
             raise
         self._reader, self._writer = reader, writer
         self._watcher = Worker("aexp-live", lambda: _open_living(path), path)
         self._turn, self._loop, self._process = asyncio.Lock(), asyncio.get_running_loop(), os.getpid()
+        self._push_along()
         return self
 
     async def aclose(self) -> None:
         """Finish the saves under way, write and sync the journal, and let everything go; closing again is a no-op.
 
         Experiments that are still open stay in the journal, where `interrupted()` lists them. A disk that refuses is
-        asked again for `Settings.close_timeout` seconds; then raises `PointsLost`. Cancelled, it finishes first.
+        asked again for `Settings.close_timeout` seconds; then raises `PointsLost`. What `auto_push` has not pushed yet
+        may take `Settings.push_timeout` seconds more. Cancelled, it finishes first, but for the pushing.
         """
+        await self._end(self._settings.push_timeout)
+
+    async def _end(self, patience: float | None) -> None:
         if self._process != os.getpid():  # in a forked child nothing of it is ours to close
-            self._reader = self._desk = None
+            self._reader = self._desk = self._pusher = None
         if self._reader is not None:
-            await settled(asyncio.ensure_future(self._close()))
+            try:
+                await settled(asyncio.ensure_future(self._close()))
+            except BaseException:
+                await self._end_pushing(0.0)
+                raise
+            await self._end_pushing(patience)
 
     async def _close(self) -> None:
         reader, writer, watcher, desk = self._reader, self._writer, self._watcher, self._desk
@@ -257,7 +265,9 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
             experiment = await self.resume(each.id)
             experiment._complete(Status(each.status) if each.status is not Status.RUNNING else Status.CANCELLED, None)
             saved.append(await experiment.save())
-        return saved + await settled(asyncio.ensure_future(self._write(_recover, salvage)))
+        saved += await settled(asyncio.ensure_future(self._write(_recover, salvage)))
+        self._push_soon()
+        return saved
 
     # ---- inside ----
 
@@ -291,7 +301,12 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
         path, root, within = self._path, self._dvc, await writer.run(_run_of_dvc, dict(os.environ))
         preview = None if root is None else Worker("aexp-dvc", lambda: _open_preview(path, root), path)
         caretaker = Caretaker(path, willing=self._settings.upkeep)
-        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within, caretaker.saved)
+
+        def saved(count: int) -> None:
+            caretaker.saved(count)
+            self._push_soon()
+
+        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within, saved)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
         told = origin | {"session": id} | ({} if within is None else {"within": within.to_json()})
         hands = ThreadPoolExecutor(HANDS, thread_name_prefix="aexp-data")
@@ -319,22 +334,6 @@ def _run_of_dvc(store: Store, variables: dict[str, str]) -> Within | None:
     if DVC_ROOT in variables:
         variables[DVC_ROOT] = os.path.realpath(variables[DVC_ROOT])
     return run_of_dvc(variables, store.handle.worktree)
-
-
-def _tidy(store: Store, path: str) -> str | None:
-    """Take away what dead programs left in sight: checkouts, and what they show to DVC; return where that is.
-
-    Nothing is written before an experiment begins.
-    """
-    if os.path.isdir(os.path.join(store.handle.common, ROOT, WORKSPACES)):
-        from . import _checkouts
-
-        _checkouts.sweep(store.handle.common, time.time())
-    if _dvc.find_root(path, store.handle.worktree) is None:
-        return None
-    from . import _board
-
-    return _board.sweep(store.handle, path)
 
 
 def _open_session(

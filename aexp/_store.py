@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field, frozen
 
-from . import _commits, _git, _packs, _refs, _sessions
+from . import _commits, _git, _outbox, _packs, _refs, _sessions
 from ._capture import Watch, baseline_of, snapshot
 from ._commits import Built
 from ._files import Breath
@@ -270,6 +270,8 @@ class Store:
         try:
             values.result()
             pack.verify()
+            final = [built.rev for job, built in group.values() if job.intent.final]
+            _outbox.announce(self.handle.common, self.settings.auto_push, final)
             refused = _refs.move_refs(self.handle, moves, scratch)
             fresh = _git.open_handle(self.handle.common)
             answers: dict[int, Record | Exception] = {}

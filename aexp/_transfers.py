@@ -10,6 +10,7 @@ from typing import Final
 from attrs import evolve
 
 from . import _packs, _refs, _sessions
+from ._exchanged import DataState, Outcome, RemoteExperiment, Transfer
 from ._files import Breath, Stopped, translating, write_new
 from ._formats.gitobjects import FOLDER, Kind, parse_commit, parse_tree
 from ._freight import Freight
@@ -20,7 +21,6 @@ from ._machine import owner
 from ._names import new_id
 from ._records import experiment_refs, match
 from ._remotes import parse_report, redacted
-from ._values import DataState, Outcome, RemoteExperiment, Transfer
 from .errors import Diverged, ExperimentNotFound, GitError, RemoteError
 
 OWN_COMMITS: Final = 10_000
@@ -105,10 +105,15 @@ def _sent(line: Line, refs: Mapping[str, str], outbox: str, *, force: bool) -> d
     half a minute of silence for 5,000 experiments, where a pattern takes a second.
     """
     _fill(line, refs, outbox)
-    extra = {"GIT_DIR": outbox, "GIT_OBJECT_DIRECTORY": os.path.join(line.handle.common, "objects")}
-    plain = ("-c", f"remote.{line.remote}.mirror=false")  # a mirror takes no refspecs
+    extra = {
+        "GIT_DIR": outbox,
+        "GIT_OBJECT_DIRECTORY": os.path.join(line.handle.common, "objects"),
+        "GIT_CONFIG_COUNT": "1",  # not `-c`, to which a URL that holds a `=` is no key
+        "GIT_CONFIG_KEY_0": f"remote.{line.remote}.mirror",
+        "GIT_CONFIG_VALUE_0": "false",  # a mirror takes no refspecs
+    }
     pattern = f"{'+' if force else ''}{EXPERIMENTS}*:{EXPERIMENTS}*"
-    said = line.ask(*plain, *_PUSH, "--", line.remote, pattern, extra=extra)
+    said = line.ask(*_PUSH, "--", line.remote, pattern, extra=extra)
     report = parse_report(said.out.decode("utf-8", "surrogateescape"))
     answered = refs.keys() <= report.keys() and not any(each.lost for each in report.values())
     if not answered or (said.code and not any(each.reason for each in report.values())):  # one of several push URLs

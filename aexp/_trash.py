@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from attrs import frozen
 
-from . import _git, _joining, _records, _refs, _sessions
+from . import _git, _joining, _outbox, _records, _refs, _sessions
 from ._files import Breath
 from ._layout import TRASH, experiment_ref, parse_experiment_ref, parse_trash_ref, trash_ref
 from ._names import check_experiment_name
@@ -85,7 +85,7 @@ def rename(store: Store, name: str, new_name: str, taken: Collection[str]) -> Re
             _check_ended(store, ref, rev, taken)
             _sound(handle, ref, rev)
             _refs.change_refs(handle, {target: rev}, {ref: rev})
-        return _records.read_record(store.library, target, rev, folder)
+        return _records.read_record(store.library, target, rev, folder, _outbox.pushes_of(handle.common))
 
     return _settled(attempt)
 
@@ -137,7 +137,7 @@ def restore(store: Store, name: str, new_name: str | None, taken: Collection[str
         _check_free(store, _name_of(target), target, refs, taken)
         _sound(handle, found.place, found.rev)
         _refs.change_refs(handle, {target: found.rev}, {found.place: found.rev})
-        return _records.read_record(store.library, target, found.rev, folder)
+        return _records.read_record(store.library, target, found.rev, folder, _outbox.pushes_of(handle.common))
 
     return _settled(attempt)
 

@@ -4,7 +4,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from . import _dvc
 from ._access import Access
+from ._layout import ROOT, WORKSPACES
 from ._store import Store, open_store
 from ._workers import Worker
 
@@ -57,3 +59,19 @@ def _look(store: Store, now: float) -> "list[Finding]":
     from ._findings import judge
 
     return judge(_checkup.look(store, now))
+
+
+def tidy(store: Store, path: str) -> str | None:
+    """Take away what dead programs left in sight: checkouts, and what they show to DVC; return where that is.
+
+    Nothing is written before an experiment begins.
+    """
+    if os.path.isdir(os.path.join(store.handle.common, ROOT, WORKSPACES)):
+        from . import _checkouts
+
+        _checkouts.sweep(store.handle.common, time.time())
+    if _dvc.find_root(path, store.handle.worktree) is None:
+        return None
+    from . import _board
+
+    return _board.sweep(store.handle, path)

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from . import _tables
 from ._data import Artifact
+from ._exchanged import Push
 from ._lifecycle import Status
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class Settings:
     """How long a Git remote may say nothing in the middle of a transfer before `push` or `pull` gives up."""
     pull_limit: int = 2**32
     """The most that one `pull` takes from a Git remote, compressed as it comes."""
+    auto_push: str | None = None
+    """The Git remote that every saved experiment is pushed to, with its data, in the background; None for none."""
+    push_timeout: float = 10.0
+    """How long closing waits for what `auto_push` has not pushed yet, before it leaves that to the next session."""
     idle_workspaces: int = 8
     """How many private checkouts are kept clean on the disk for the next experiments, for a day at most."""
     upkeep: bool = True
@@ -205,6 +210,8 @@ class Record(_Unpacked):
     code: Code | None = None
     artifacts: tuple[Artifact, ...] = ()
     damaged: str | None = None
+    push: Push | None = field(default=None, eq=False)
+    """What is known here of its automatic push (`Settings.auto_push`), when it was read; it is no part of the commit."""
     params: Mapping[str, Any] = field(factory=dict)
     params_by_file: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
     metrics: Mapping[str, Any] = field(factory=dict)
@@ -314,56 +321,3 @@ class Interrupted:
     status: Status
     created: datetime
     session: str
-
-
-Outcome = Literal["new", "updated", "up to date", "forced", "diverged", "refused"]
-"""How the transfer of an experiment ended; see `Transfer`."""
-
-DataState = Literal["none", "transferred", "not transferred"]
-"""What became of the data that an experiment's commit references (its artifacts and other files that DVC tracks)."""
-
-
-@frozen(kw_only=True)
-class Transfer:
-    """What became of one experiment in `push` or `pull`.
-
-    `outcome` is `new`; `updated` (what stood there is part of the experiment's own commits); `up to date`; `forced`
-    (it was replaced); `diverged` (another experiment stands there, and stays); or `refused`, with the `reason`.
-    `found` is the rev that stood there before, None where none did or where the remote does not say.
-    """
-
-    name: str
-    ref: str
-    rev: str
-    outcome: Outcome
-    found: str | None = None
-    reason: str = ""
-    data: DataState = "none"
-    """`not transferred` with data=False, and where DVC's configuration names no remote for data (`core.remote`)."""
-
-
-@frozen(kw_only=True)
-class RemoteExperiment:
-    """An experiment on a remote: what its ref says, without fetching anything."""
-
-    name: str
-    ref: str
-    rev: str
-    baseline: str
-
-
-@frozen(kw_only=True)
-class TransferProgress:
-    """How far a transfer is: `done` of `total` (None: not known) in this phase of Git's, and the bytes it has moved."""
-
-    phase: str
-    done: int
-    total: int | None = None
-    bytes: int | None = None
-
-
-class Progress(Protocol):
-    """What `push`, `pull` and `log_artifact` tell how far they are: called on the event loop, at most ten times a second."""
-
-    def __call__(self, progress: TransferProgress, /) -> object:
-        """Take the news; what is raised here ends the transfer, and is raised to its caller."""

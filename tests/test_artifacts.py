@@ -305,12 +305,12 @@ def test_a_file_that_changes_while_it_is_read(size: int, repo_path: Path, tmp_pa
     class Changing(DataCache):
         """A store before which the file changes, whenever it is asked."""
 
-        def has(self, md5: str, size: int) -> bool:
+        def standing(self, md5: str, size: int) -> float | None:
             nonlocal turns
             if turns:
                 turns -= 1
                 file.write_bytes(str(turns).encode() * size)
-            return super().has(md5, size)
+            return super().standing(md5, size)
 
     store = Changing(str(tmp_path / "store"))
     turns = 1
@@ -526,3 +526,51 @@ def test_a_default_name_is_one_that_dvc_takes(path: str) -> None:
     name = default_name(path, ())
     assert check_artifact_name(name) == name
     assert check_artifact_name(default_name(path, [name])) != name
+
+
+@pytest.mark.parametrize(
+    ("files", "size"),
+    [
+        pytest.param(5_000, 2_000, id="5,000 files"),
+        pytest.param(100_000, 100_000, id="10 GB", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
+    ],
+)
+async def test_memory_does_not_grow_with_the_bytes_of_a_folder(files: int, size: int, repo_path: Path) -> None:
+    """However large it is, a folder takes the buffers of two threads and half a kilobyte a file; progress is told all along."""
+    make_folders(repo_path / "many", files, size)
+    told: list[tuple[aexp.TransferProgress, int]] = []
+    async with aexp.Repository(repo_path) as repository, repository.experiment("it") as experiment:
+        await experiment.log_artifact("train.py.txt")  # what is imported late is there
+        before = resident()
+        for _ in range(2):  # the second time nothing is written
+            kept = await experiment.log_artifact("many", progress=lambda each: told.append((each, resident())))
+            assert (kept.files, kept.size) == (files, files * size)
+            assert (told[-1][0].done, told[-1][0].total) == (files, files)
+    assert max(memory for _, memory in told) - before < 16 * MEGABYTE + 800 * files
+    done = [each.done for each, _ in told]
+    assert len(set(done)) > 3
+    assert objects_count(repo_path / ".git" / "aexp" / "cache") == files + 2
+
+
+def make_folders(path: Path, files: int, size: int) -> None:
+    """Make a folder with this many files, each different, a thousand to a folder; and a small file beside it."""
+    noise = os.urandom(MEGABYTE)
+    (path.parent / "train.py.txt").write_bytes(noise[:10])
+    for number in range(files):
+        if number % 1000 == 0:
+            (path / f"{number // 1000:03}").mkdir(parents=True)
+        place = number * 7919 % (MEGABYTE - size)
+        content = number.to_bytes(8, "big") + noise[place : place + size - 8]
+        (path / f"{number // 1000:03}" / f"{number:06}").write_bytes(content)
+
+
+def resident() -> int:
+    """How many bytes of memory this process has."""
+    if sys.platform != "linux":
+        pytest.skip("what a process has of memory is asked of Linux: NOTHING IS SAID OF THE MEMORY OF LARGE FOLDERS")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def objects_count(store: Path) -> int:
+    """How many objects a store holds."""
+    return sum(1 for _ in store.glob("files/md5/*/*"))

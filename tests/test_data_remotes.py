@@ -1,6 +1,7 @@
 """Data on its way to a remote and back: all of it or an error, nothing half, and never seen before it is there."""
 
 import asyncio
+import base64
 import hashlib
 import json
 import os
@@ -8,8 +9,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -371,3 +375,101 @@ async def test_dvc_on_the_other_side(kind: str, two: Two, git: Git, request: pyt
         shutil.rmtree(two.one / "set")
         assert (await repository.apply("back", force=True)).missing == ()
     assert (two.one / "model.pt").read_bytes() == b"better"
+
+
+# ---- web servers, and remotes of single outs ----
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Files of a folder, for who knows the password."""
+
+    def do_GET(self) -> None:
+        """Send a file."""
+        if self.is_known():
+            super().do_GET()
+
+    def do_HEAD(self) -> None:
+        """Say how long a file is."""
+        if self.is_known():
+            super().do_HEAD()
+
+    def is_known(self) -> bool:
+        """Say whether who asks may; if not, say so to him."""
+        wanted = "Basic " + base64.b64encode(b"ada:lovelace-1815").decode()
+        if self.headers.get("Authorization") != wanted:
+            self.send_error(401)
+        return self.headers.get("Authorization") == wanted
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def site(two: Two) -> Iterator[str]:
+    """The data remote as a web server shows it: its address."""
+    pytest.importorskip("aiohttp")
+    two.store.mkdir(exist_ok=True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(two.store))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def known(path: Path, password: str) -> None:
+    """Give DVC's configuration a password where Git does not look."""
+    (path / ".dvc" / "config.local").write_text(
+        f"['remote \"store\"']\n    auth = basic\n    user = ada\n    password = {password}\n"
+    )
+
+
+async def test_data_is_pulled_from_a_web_server(two: Two, site: str, git: Git) -> None:
+    """What stands in a folder that a web server shows is pulled from it, and nothing is pushed to it."""
+    record = await save(two.one)
+    await push(two.one)
+    configure(two.two, site)
+    known(two.two, "wrong")
+    with pytest.raises(aexp.RemoteError) as raised:
+        await pull(two.two)
+    assert raised.value.kind == "authentication"
+    assert refs(two.two, git) == []
+    known(two.two, "lovelace-1815")
+    assert await pull(two.two) == ["transferred"]
+    assert objects(two.two / ".dvc" / "cache") == objects(two.one / ".dvc" / "cache")
+    model = record.artifacts[0].hash
+    shutil.rmtree(two.two / ".dvc" / "cache")
+    (two.store / "files" / "md5" / model[:2] / model[2:]).unlink()
+    with pytest.raises(aexp.DataMissing, match=r"model\.pt"):
+        await pull(two.two)
+    configure(two.one, site)
+    known(two.one, "lovelace-1815")
+    git("update-ref", "-d", record.ref, cwd=two.hub)
+    with pytest.raises(aexp.RemoteError) as raised:
+        await push(two.one)
+    assert raised.value.kind == "refused"
+    assert "lovelace" not in str(raised.value)
+    assert refs(two.hub, git) == []
+
+
+async def test_an_out_may_have_a_remote_to_itself(two: Two, tmp_path: Path, git: Git) -> None:
+    """Data whose `.dvc` file names a remote goes there and comes from there, the rest goes to the default one."""
+    for path in (two.one, two.two):
+        with (path / ".dvc" / "config").open("a") as file:
+            file.write(f"['remote \"vault\"']\n    url = {tmp_path / 'vault'}\n")
+    content, cache = b"private", two.one / ".dvc" / "cache" / "files" / "md5"
+    place = cache / md5(content)[:2] / md5(content)[2:]
+    record = await save(two.one)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    (two.one / "private.dvc").write_text(
+        f"outs:\n- md5: {md5(content)}\n  size: 7\n  hash: md5\n  path: private\n  remote: vault\n"
+    )
+    git("add", "--force", "private.dvc", cwd=two.one)
+    async with aexp.Repository(two.one) as repository, repository.experiment("it", force=True) as experiment:
+        await experiment.log_artifact("model.pt")
+    assert await push(two.one) == ["transferred"]
+    assert set(objects(tmp_path / "vault")) == {md5(content)}
+    assert set(objects(two.store)) == {record.artifacts[0].hash}
+    assert await pull(two.two) == ["transferred"]
+    assert set(objects(two.two / ".dvc" / "cache")) == {md5(content), record.artifacts[0].hash}

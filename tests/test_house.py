@@ -27,6 +27,8 @@ EXTRAS = {
     "pandas",
     "polars",
     "pyarrow",
+    "aiohttp",
+    "fsspec",
     "s3fs",
 }  # imported when used: nobody needs them to log a metric
 RARE = {
@@ -56,6 +58,10 @@ LATE = {  # rooms of ours that few programs enter, and every import of aexp woul
         "_leftovers",
         "_lines",
         "_living",
+        "_pushing",
+        "_remotes",
+        "_delivery",
+        "pushes",
     ),
     *("_outs", "_parameters", "_preview", "_programs", "_recovery", "_transfers", "_trash", "_undo", "_apply"),
     *("_tending", "_worktree", "images", "overrides", "yaml"),

@@ -631,8 +631,8 @@ async def test_every_field_of_a_record_is_in_its_row(filled: Path) -> None:
     (record,) = [each for each in await listed(filled) if each.name == "rich"]
 
     assert all(hasattr(record, name) for name in names)
-    assert len(names) == 20
-    assert VERSION == 2
+    assert len(names) == 21
+    assert VERSION == 3
 
 
 @pytest.mark.slow

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from posixpath import relpath
-from typing import Any, Final
+from posixpath import join, normpath, relpath
+from typing import Any, Final, Protocol
 
 from .._data import Artifact
+from .._names import work_tree_fault
 from .dvcfile import MD5, dvc_file, with_line
 from .params import from_json, to_json
 
@@ -43,6 +44,56 @@ def section(artifacts: Sequence[Mapping[str, Any]], folder: str) -> dict[str, An
         kept = {key: value for key, value in told.items() if value is not None}
         found[free_name(each.name, found)] = {"path": relpath(each.path, folder), **kept}
     return found
+
+
+class Referenced(Protocol):
+    """Data that a `.dvc` file or a dvc.lock speaks of (`_datacache.Out`)."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def md5(self) -> str: ...
+    @property
+    def executable(self) -> bool: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def files(self) -> int | None: ...
+
+
+def described(folder: str, pipeline: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what the section `artifacts` of the dvc.yaml in *folder* says, by path: its name and the rest."""
+    found: dict[str, Mapping[str, Any]] = {}
+    artifacts = pipeline.get("artifacts")
+    for name, each in artifacts.items() if isinstance(artifacts, Mapping) else ():
+        if isinstance(each, Mapping) and isinstance(each.get("path"), str):
+            found[normpath(join(folder, each["path"]))] = {**each, "name": str(name)}
+    return found
+
+
+def found_artifacts(outs: Iterable[Referenced], told: Mapping[str, Mapping[str, Any]]) -> tuple[Artifact, ...]:
+    """Return the artifacts that the files of DVC in a commit speak of, with what is *told* of each path."""
+    found, names = list[Artifact](), set[str]()
+    for out in outs:
+        if "://" in out.path or work_tree_fault(out.path) is not None:
+            continue
+        about = told.get(out.path, {})
+        labels = about.get("labels")
+        text = {key: about[key] for key in ("type", "desc") if isinstance(about.get(key), str)}
+        artifact = Artifact(
+            name=free_name(about["name"], names) if "name" in about else default_name(out.path, names),
+            path=out.path,
+            hash=out.md5,
+            size=out.size,
+            files=out.files,
+            executable=out.executable,
+            labels=tuple(each for each in labels if isinstance(each, str)) if isinstance(labels, list) else (),
+            meta=about["meta"] if isinstance(about.get("meta"), Mapping) else {},
+            **text,
+        )
+        names.add(artifact.name)
+        found.append(artifact)
+    return tuple(found)
 
 
 def artifact_files(

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 from attrs import evolve, field, frozen
 
+from .._data import Artifact
 from .._layout import ACCOUNT, METRICS, PARAMS, PIPELINE, SERIES, SKELETON, parse_experiment_ref, split_experiment_ref
 from .._lifecycle import Status
 from .._names import metric_file
@@ -275,7 +276,7 @@ def part_record(account: Account, last: Mapping[str, Number], folder: str) -> Re
     )
 
 
-def foreign_record(rev: str, ref: str, commit: Commit, others: Others) -> Record:
+def foreign_record(rev: str, ref: str, commit: Commit, others: Others, artifacts: tuple[Artifact, ...] = ()) -> Record:
     """Return the record of a commit that aexp did not make, from the files that its dvc.yaml files name."""
     baseline, name = parse_experiment_ref(ref) or ("", ref)
     made = moment(commit.committer.time)
@@ -286,7 +287,7 @@ def foreign_record(rev: str, ref: str, commit: Commit, others: Others) -> Record
         (),
         commit.message.strip(),
         *(made, made),
-        *(None, (), None, ()),
+        *(None, (), None, artifacts),
         others.damaged,
     )
     try:

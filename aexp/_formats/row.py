@@ -18,7 +18,7 @@ from .artifacts import artifact_from_json, artifact_to_json
 from .experiment import Others
 from .params import from_json, to_json
 
-VERSION: Final = 2
+VERSION: Final = 3
 """What rows and tables look like, and how a record is derived from its commit: who changes one of them adds one."""
 
 DIGEST: Final = 16

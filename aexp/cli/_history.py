@@ -129,6 +129,10 @@ def _told(
         yield Text(f"{' ' * 21}{visible(str(record.error))}", "red")
     if record.damaged is not None:
         yield Text(f"{' ' * 21}it cannot be read: {visible(record.damaged)}", "red")
+    if record.push is not None:
+        reason = f": {visible(record.push.reason)}" if record.push.reason else ""
+        state = "waiting to be pushed" if record.push.state == "waiting" else record.push.state
+        yield _event(record.push.since, f"{state}, {visible(record.push.remote)}{reason}", now)
     yield _more("metrics", record.metrics.items(), precision)
     kept = [each.path for each in record.artifacts]
     for title, words in (("tags", record.tags), ("artifacts", kept), ("message", [record.message])):

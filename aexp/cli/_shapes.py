@@ -26,9 +26,15 @@ def record(found: aexp.Record) -> dict[str, Any]:
         "checkpoints": found.checkpoints,
         "artifacts": [artifact(each) for each in found.artifacts],
         "damaged": found.damaged,
+        "push": None if found.push is None else push(found.push),
         "params": found.params,
         "metrics": found.metrics,
     }
+
+
+def push(found: aexp.Push) -> dict[str, Any]:
+    """Return the shape of how an automatic push stands."""
+    return {"remote": found.remote, "state": found.state, "since": found.since, "reason": found.reason}
 
 
 def artifact(found: aexp.Artifact) -> dict[str, Any]:

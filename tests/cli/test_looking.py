@@ -211,7 +211,7 @@ async def test_json_has_every_digit(command: Run, repo_path: Path) -> None:
     assert done.out.isascii()
     assert list(good) == [
         "name", "id", "rev", "ref", "baseline", "status", "error", "tags", "message", "created", "ended", "duration",
-        "checkpoints", "artifacts", "damaged", "params", "metrics",
+        "checkpoints", "artifacts", "damaged", "push", "params", "metrics",
     ]  # fmt: skip
     assert good["metrics"] == {"acc": 1 - 0.1 / 3, "train/loss": math.exp(-7) / 0.1, "step": 7}
     assert good["params"]["model"] == {"depth": 4, "kind": "resnet"}

@@ -1,6 +1,7 @@
 """Experiments pushed to, and pulled from, a Git remote that is a folder; the servers are in tests/remotes."""
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -361,6 +362,17 @@ async def test_a_folder_is_a_remote(
     git("clone", "--quiet", "--bare", odd, tmp_path / "a:b\\c", cwd=tmp_path)
     async with aexp.Repository(tmp_path / "a:b\\c") as bare:
         assert outcomes(await bare.pull(remote=str(odd))) == {"one": "new"}
+
+
+async def test_a_url_may_hold_any_signs(repository: aexp.Repository, remote: Path, saved: Saved, refs_of: Refs) -> None:
+    """A remote that is given as a URL may hold what Git takes for the end of a setting's name."""
+    odd = remote.with_name("a=b.c.git")
+    os.rename(remote, odd)
+    (record,) = await saved(repository, "one")
+    (transfer,) = await repository.push("one", remote=f"file://{odd}")
+
+    assert transfer.outcome == "new"
+    assert refs_of(odd) == {record.ref: record.rev}
 
 
 async def test_the_users_environment_does_not_lead_astray(
