@@ -260,7 +260,7 @@ async def table(path: str, say: Say) -> None:
     with contextlib.redirect_stdout(out):
         code = main(["exp", "show", "--json", "--all-commits"])
     rows = [
-        (one["name"], one["rev"], (one["revs"][0].get("data") or {}).get("metrics"))
+        (one["revs"][0].get("name"), one["revs"][0]["rev"], (one["revs"][0].get("data") or {}).get("metrics"))
         for state in json.loads(out.getvalue())
         for one in state["experiments"] or ()
     ]
