@@ -447,7 +447,9 @@ async def test_a_listener_that_raises_stops_the_program(repository: aexp.Reposit
     assert ended(await pid_in(file))
     record = await repository.get("one")
     assert (record.status, record.error and record.error.type) == (aexp.Status.FAILED, "ValueError")
-    assert await repository.read("one", "aexp/log.txt") == b"nan\nmore\n"
+    assert (await repository.read("one", "aexp/log.txt")).startswith(
+        b"nan\n"
+    )  # it may be stopped before it prints more
 
 
 async def test_a_slow_listener_hears_everything(repository: aexp.Repository) -> None:
