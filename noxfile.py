@@ -107,6 +107,13 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """What a call costs, as a ratio to the least it could cost on this machine."""
+    """What a call costs, as a ratio to the least it could cost on this machine; fails when one got 1.3 x worse."""
     session.install("-e", ".[bench,cli]")
     session.run("python", "bench/ratios.py", *session.posargs)
+
+
+@nox.session(name="bench-scale", default=False)
+def bench_scale(session: nox.Session) -> None:
+    """What a call costs as the repository grows to 100,000 experiments, and what 100 million points need; an hour."""
+    session.install("-e", ".")
+    session.run("python", "bench/scale.py", *session.posargs)

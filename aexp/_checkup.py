@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from attrs import evolve
 
-from . import _git, _joining, _leftovers, _machine, _packs, _records, _recovery, _refs, _sessions
+from . import _git, _joining, _machine, _packs, _records, _recovery, _refs, _sessions, _tending
 from ._files import Breath
 from ._findings import KEPT_JOURNALS, KEPT_TRASH, Disk, Lock, Seen, Shape, trashed_before
 from ._layout import TRASH
@@ -30,8 +30,9 @@ def look(store: Store, now: float) -> Seen:
         locks=tuple(_locks(handle, now)),
         trash=len(trash),
         old_trash=len(trashed_before(trash, now - KEPT_TRASH)),
-        packs=_leftovers.packs(common),
-        loose_refs=_leftovers.loose_refs(handle),
+        packs=_tending.packs(common),
+        packed_refs=_tending.packed_size(common),
+        loose_refs=sum(1 for _ in _tending.loose_refs(common)),
         orphans=sum(not os.path.isdir(_sessions.folder(common, owner)) for owner in _packs.owners(common)),
     )
     return _with_records(store, _with_journals(common, now, _with_sessions(store, seen)))
@@ -105,7 +106,7 @@ def _with_journals(common: str, now: float, seen: Seen) -> Seen:
         path = _sessions.folder(common, id, _sessions.DONE)
         with suppress(FileNotFoundError):
             old += now - os.stat(path).st_mtime > KEPT_JOURNALS
-            size += _leftovers.size_of(path)
+            size += _tending.size_of(path)
             count += 1
     return evolve(seen, journals=count, journal_bytes=size, old_journals=old)
 

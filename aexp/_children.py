@@ -78,13 +78,15 @@ def converse(
     input: bytes = b"",
     heard: Callable[[str], None] | None = None,
     flooded: Callable[[], bool] | None = None,
+    niced: bool = False,
 ) -> Said:
     """Run `git` until it ends, until *stopped* or *flooded*, or until it says nothing for longer than *limits* allow.
 
     *heard* is given each line of its standard error, and each state of a progress line. On return the child and all
-    that it started are gone, but for what it left running on purpose when it ended by itself (an ssh master).
+    that it started are gone, but for what it left running on purpose when it ended by itself (an ssh master). *niced*
+    lets everybody else on the machine go first.
     """
-    child = _start(handle, *arguments, extra=extra)
+    child = _start(handle, *arguments, extra=extra, niced=niced)
     try:
         ending, out, words = _Conversation(child, limits, stopped, heard or _ignore, flooded or _never, input).hold()
     except BaseException:
@@ -97,11 +99,11 @@ def converse(
     return Said(ending, child.returncode, out, words)
 
 
-def _start(handle: Handle, *arguments: str, extra: Mapping[str, str]) -> Child:
+def _start(handle: Handle, *arguments: str, extra: Mapping[str, str], niced: bool) -> Child:
     """Start `git` in a session of its own: it has no terminal to prompt on, and can be ended whole."""
     try:
         return subprocess.Popen(
-            [*command(), *arguments],
+            [*(("nice", "-n", "10") if niced else ()), *command(), *arguments],
             cwd=place(handle),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

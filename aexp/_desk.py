@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from attrs import define, evolve, field, frozen
 
+from ._caretaker import Caretaker
 from ._formats.account import Account, begin
 from ._formats.batch import Stream
 from ._formats.files import Files
@@ -55,6 +56,7 @@ class Desk:
     """What it is that they use, once there is data."""
     origin: Mapping[str, Any]
     entropy: Callable[[int], bytes]
+    caretaker: Caretaker
     preview: "Worker[Preview] | None" = None
     """Where there is a DVC repository: what writes ahead for its table."""
     within: Within | None = None

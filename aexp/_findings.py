@@ -20,6 +20,8 @@ MANY_PACKS: Final = 50
 """Packs from which on every look-up of an object gets dearer (performance reference, part 2), and `git gc` would pack."""
 MANY_REFS: Final = 1000
 """Loose refs from which on listing them is dearer than reading one file."""
+SHARE: Final = 1024
+"""Bytes of `packed-refs`, some ten refs, for each of which there may be another loose one before it is written anew."""
 OLD_LOCK: Final = 60.0
 """Seconds after which a lock of Git is probably no longer held by anybody."""
 LITTLE_SPACE: Final = 2**30
@@ -64,6 +66,14 @@ class Finding:
     level: Level
     text: str
     remedy: str | None = None
+
+
+def many_refs(packed: int) -> int:
+    """Return how many refs may be loose beside a `packed-refs` of so many bytes.
+
+    As Git writes it anew each time, a constant number would make the work grow with the square of the number of refs.
+    """
+    return max(MANY_REFS, packed // SHARE)
 
 
 def trashed_before(refs: Mapping[str, str], seconds: float) -> dict[str, str]:
@@ -144,6 +154,8 @@ class Seen:
     old_trash: int = 0
     packs: int = 0
     loose_refs: int = 0
+    packed_refs: int = 0
+    """The size of the file `packed-refs`."""
 
 
 def judge(seen: Seen) -> list[Finding]:
@@ -243,7 +255,9 @@ def _stores(seen: Seen) -> Iterator[Finding]:
     yield _due("journals", text, seen.old_journals)
     yield _due("trash", f"{seen.trash} removed experiments, kept for 14 days", seen.old_trash)
     yield _many("packs", f"{seen.packs}", many=seen.packs > MANY_PACKS)
-    yield _many("refs", f"{seen.loose_refs} with a file of their own", many=seen.loose_refs > MANY_REFS)
+    yield _many(
+        "refs", f"{seen.loose_refs} with a file of their own", many=seen.loose_refs > many_refs(seen.packed_refs)
+    )
 
 
 def _due(subject: str, text: str, count: int) -> Finding:

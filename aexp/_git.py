@@ -145,16 +145,14 @@ def run(
     extra: Mapping[str, str] | None = None,
     folder: str | None = None,
     config: Sequence[str] = (),
-    niced: bool = False,
 ) -> bytes:
     """Run `git` for the repository, with *config* (`key=value` each), and return what it prints.
 
-    *niced* lets everybody else on the machine go first. Raises `GitError` with its words when it fails,
-    `ReadOnlyRepository` or `DiskFull` when these say so.
+    Raises `GitError` with its words when it fails, `ReadOnlyRepository` or `DiskFull` when these say so.
     """
     try:
         done = subprocess.run(
-            [*(("nice", "-n", "10") if niced else ()), *command(config), *arguments],
+            [*command(config), *arguments],
             cwd=place(handle, folder),
             input=input,
             capture_output=True,
@@ -171,10 +169,7 @@ def run(
 
 
 def run_bounded(handle: Handle, limit: int, *arguments: str) -> tuple[bytes, bool]:
-    """Run `git` and return at most *limit* bytes of what it prints, and whether that is all; raise as `run` does.
-
-    A child that has more to say is ended.
-    """
+    """Run `git`, ended after *limit* bytes; return what it prints, and whether that is all; raise as `run` does."""
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(

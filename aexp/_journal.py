@@ -50,10 +50,10 @@ class Journal:
         self._tried = segment - 1
         """The highest number of a segment so far: one that could not be opened is not tried again."""
         self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
-        self._failed = False
-        """Whether the file must be left: what is unsynced may never reach the disk."""
+        self._failed = False  # whether the file must be left: what is unsynced may never reach the disk
         self._pending: list[Entry] = []
         self._unsynced: list[Any] = []  # body, stream, and so on: flat, for the garbage collector's sake
+        self._folds: list[Any] = []  # their records are not yet synced
         self._barriers: list[Future[int]] = []
         self._waiters: list[Future[None]] = []
         self._refusal: AexpError | None = None
@@ -151,7 +151,7 @@ class Journal:
     async def aclose(self) -> None:
         """Write and sync what is left, and end the writer; raise `PointsLost` when the disk refuses for `close_timeout`."""
         if isinstance(self._refusal, JournalFailed):
-            self._check()
+            raise self._refusal
         if self._refusal is None:
             try:
                 await settled(asyncio.ensure_future(self._flush_at_last()))
@@ -249,10 +249,8 @@ class Journal:
                 elif not await self._ride_out(failure):
                     return False
             self._set_limit(min(BATCH, self._settings.queue_capacity))
-            waiters = self._waiters[:]
-            del self._waiters[: len(waiters)]
-            for waiter in waiters:
-                answer(waiter, None)
+            for _ in range(len(self._waiters)):
+                answer(self._waiters.pop(0), None)
 
     # ---- the writer's thread: the disk ----
 
@@ -264,8 +262,7 @@ class Journal:
 
     async def _open_segment(self) -> None:
         """Go on in a new file, durable; if that fails, nothing has changed."""
-        self._tried += 1
-        segment = self._tried
+        self._tried = segment = self._tried + 1
         first = next((entry.sequence for entry in self._pending if entry.body), self._encoder.sequence + 1)
         line = header(self._session, segment, first - 1)
         await self._call(self._writing, write_new, self._path(segment), line)
@@ -299,17 +296,19 @@ class Journal:
                 view = view[await self._file.write(view) :]
         except OSError as error:
             return error
-        self._pending = []
+        self._pending, many = [], []
         for entry, line in zip(entries, lines, strict=True):
             if not entry.body:
                 self._barriers += [entry.written] if entry.written is not None else []
                 continue
-            if entry.stream is not None:
-                entry.stream.extents.add(self._segment, self._offset, len(line))
+            if entry.stream is not None and entry.stream.extents.add(self._segment, self._offset, len(line)):
+                many.append(entry.stream)
             self._offset += len(line)
             self._unsynced += (entry.body, entry.stream)
             if entry.written is not None:
                 answer(entry.written, entry.sequence)
+        self._pending += self._encoder.folds(many, self._segment, self._synced)
+        self._folds += [entry.stream for entry in self._pending]
         self._unwritten.set()
         return None
 
@@ -385,6 +384,7 @@ class Journal:
                     return
             del self._unsynced[:count]
             self._synced = offset
+            self._folds = [fold for fold in self._folds if not fold.settle(self._segment, offset)]
         for barrier in barriers:
             answer(barrier, 0)
 

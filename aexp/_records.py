@@ -1,6 +1,7 @@
 """Reading saved experiments: from a ref to a record, a series, a file."""
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeVar
@@ -20,7 +21,7 @@ from ._lifecycle import Status
 from ._names import metric_file
 from ._pipelines import Pipelines
 from ._query import Choice
-from ._refs import list_refs
+from ._refs import list_refs, refs_called
 from ._values import Record, Series
 from ._ways import is_of
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
@@ -42,13 +43,20 @@ _DAMAGE: Final = (
     ValueError,
 )
 """What reading the files of others may raise."""
+PLAIN: Final = re.compile(r"(?!\.)[^/\0\n\ud800-\udfff]{1,63}")
+"""A name that every file system takes for a file, in however many bytes; others are looked for among all."""
 
 
 def experiment_refs(handle: Handle, baseline: str | None = None) -> dict[str, str]:
     """Return the ref of every experiment with the rev it holds ("" where it is damaged), of one *baseline* or of all."""
     prefix = EXPERIMENTS if baseline is None else f"{EXPERIMENTS}{baseline[:2]}/{baseline[2:]}/"
+    return _of_experiments(list_refs(handle, prefix))
+
+
+def _of_experiments(refs: Mapping[str, str]) -> dict[str, str]:
+    """Return those of *refs* that are of experiments, and not what DVC keeps beside them."""
     breath, found, tops = Breath(), dict[str, str](), dict[str, bool]()
-    for ref, rev in list_refs(handle, prefix).items():
+    for ref, rev in refs.items():
         breath()
         top = ref.rpartition("/")[0]
         fits = tops.get(top)
@@ -64,6 +72,8 @@ def find(handle: Handle, name: str) -> tuple[str, str]:
 
     Raises `ExperimentNotFound`, or `AmbiguousName` with the full refs when it stands on several baselines.
     """
+    if PLAIN.fullmatch(name) and (refs := _of_experiments(refs_called(handle, EXPERIMENTS, name))):
+        return match(refs, name)
     return match(experiment_refs(handle), name)
 
 

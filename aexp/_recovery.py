@@ -1,5 +1,6 @@
 """What dead sessions left behind: found, saved as it stands, or moved to a living session."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -251,7 +252,7 @@ def put_away(store: Store, session: Session) -> None:
     """Remove what a dead session left in Git, and retire it."""
     _packs.sweep_packs(store.handle.common, session.id)
     store.drop_anchors(session.id)
-    for folder in _sessions.leftovers(session):
+    for folder in leftovers(session):
         shutil.rmtree(folder, ignore_errors=True)
     _sessions.retire(store.handle.common, session)
 
@@ -373,3 +374,9 @@ def leave(store: Store, found: Found) -> None:
 def release(_: Store, found: Found) -> None:
     """Let the session go again, when the resuming failed."""
     found.session.close()
+
+
+def leftovers(session: _sessions.Session) -> list[str]:
+    """Return the temporary folders in a dead session's folder."""
+    temporary = ("capture-", "incoming-", "outgoing-")
+    return [os.path.join(session.path, name) for name in os.listdir(session.path) if name.startswith(temporary)]

@@ -2,9 +2,13 @@
 
 import os
 import re
+import stat
+import sys
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from attrs import frozen
@@ -14,6 +18,10 @@ from ._git import Handle, read_ref, run
 from ._layout import trash_ref
 from .errors import AexpError, GitError, ReadOnlyRepository
 
+SLICE: Final = 1 << 16
+"""Bytes of packed refs made into text at once."""
+WINDOW: Final = 1 << 20
+"""Bytes of packed refs searched at once."""
 _DURABLE: Final = ("core.fsync=reference", "core.filesRefLockTimeout=1000", "core.packedRefsTimeout=5000")
 """The settings of `git update-ref`: it syncs refs before they stand (Git 2.36), and waits for locks, in milliseconds."""
 _PATIENCE: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.16, 0.16, 0.16, 0.16)
@@ -26,26 +34,92 @@ def list_refs(handle: Handle, prefix: str) -> dict[str, str]:
     Read in Python: libgit2 holds the interpreter while it lists (8 ms a thousand), and leaves damaged refs out.
     """
     found: dict[str, str] = {}
-    breath = Breath()
-    try:
-        with open(os.path.join(handle.common, "packed-refs"), encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                breath()
-                if line.startswith(prefix, 41):
-                    found[line[41:-1]] = line[:40]
-    except FileNotFoundError:
-        pass
+    breath, packed = Breath(), _packed(handle)
+    places, name_at = range(len(packed)), partial(_name_at, packed)
+    start, last = (bisect_left(places, each, key=name_at) for each in _span(packed, os.fsencode(prefix)))
+    while start < last:  # in slices, because no thread runs while bytes become text
+        stop = packed.find(b"\n", min(start + SLICE, last - 1)) + 1 or last
+        lines = packed[start:stop].decode("utf-8", "surrogateescape").split("\n")
+        found.update([(line[41:], line[:40]) for line in lines if line.startswith(prefix, 41)])
+        start = stop
+        breath()
     for ref, path in _loose(os.path.join(handle.common, prefix), prefix):
         breath()
-        try:
-            held = _held(path)
-        except FileNotFoundError:
-            continue
-        except (IsADirectoryError, PermissionError):  # it is damaged, and the others are not
-            held = b""
-        if not held.startswith(b"ref:"):
-            found[ref] = held.decode() if re.fullmatch(rb"[0-9a-f]{40}", held) else ""
+        with suppress(FileNotFoundError):
+            _take(found, ref, path)
     return found
+
+
+def refs_called(handle: Handle, prefix: str, name: str) -> dict[str, str]:
+    """Return, as `list_refs` does, the refs two folders below *prefix* whose last part is *name*.
+
+    Among 100,000 refs this takes a fiftieth of listing them.
+    """
+    found: dict[str, str] = {}
+    breath, packed, mark, place = Breath(), _packed(handle), os.fsencode(f"/{name}\n"), 0
+    while place < len(packed):
+        hit = packed.find(mark, place, place + WINDOW)
+        place = max(place + 1, place + WINDOW - len(mark)) if hit < 0 else hit + 1
+        if hit >= 0:
+            line = packed[packed.rfind(b"\n", 0, hit) + 1 : hit + len(mark) - 1].decode("utf-8", "surrogateescape")
+            if line.startswith(prefix, 41):
+                found[line[41:]] = line[:40]
+        breath()
+    for folder, top in _folders(os.path.join(handle.common, prefix), prefix, 2):
+        breath()
+        path = os.path.join(folder, name)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            other = stat.S_ISDIR(os.lstat(path).st_mode)  # refs stand below that name
+            if not other and (
+                sys.platform != "darwin" or name in os.listdir(folder)
+            ):  # macOS finds other spellings, too
+                _take(found, f"{top}{name}", path)
+    return found
+
+
+def _take(found: dict[str, str], ref: str, path: str) -> None:
+    try:
+        held = _held(path)
+    except (IsADirectoryError, PermissionError):  # it is damaged, and the others are not
+        held = b""
+    if not held.startswith(b"ref:"):
+        found[ref] = held.decode() if re.fullmatch(rb"[0-9a-f]{40}", held) else ""
+
+
+def _packed(handle: Handle) -> bytes:
+    """Return the file of packed refs: a line each, `rev SP ref`, behind a header; lines with `^` belong to those before."""
+    try:
+        with open(os.path.join(handle.common, "packed-refs"), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _span(packed: bytes, prefix: bytes) -> tuple[bytes, bytes]:
+    """Return the first and the last name between which the refs below *prefix* stand: all, if they are not sorted."""
+    if b" sorted" in packed[: packed.find(b"\n")]:
+        return prefix, prefix[:-1] + bytes([prefix[-1] + 1])
+    return b"", b"\xff"
+
+
+def _name_at(packed: bytes, place: int) -> bytes:
+    """Return the name of the ref whose line holds *place*, or of the next one when there is none in it."""
+    start = packed.rfind(b"\n", 0, place) + 1
+    while packed[start : start + 1] in (b"#", b"^"):
+        start = packed.find(b"\n", start) + 1 or len(packed)
+    stop = packed.find(b"\n", start)
+    return packed[start + 41 : stop if stop >= 0 else len(packed)] or b"\xff"
+
+
+def _folders(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
+    """Yield each folder *depth* levels below *folder*, with the beginning of the names of its refs."""
+    if not depth:
+        yield folder, prefix
+        return
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _folders(entry.path, f"{prefix}{entry.name}/", depth - 1)
 
 
 def _held(path: str) -> bytes:

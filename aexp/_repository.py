@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +15,7 @@ from attrs import evolve
 
 from . import _dvc, _machine
 from ._applying import Applying
+from ._caretaker import Caretaker
 from ._changing import Changing
 from ._desk import Desk, Options, copy_in, moving, options_of, parsed
 from ._exchange import Exchange
@@ -56,8 +58,9 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
     """A Git repository opened for experiments, found upward from *path* as git finds it.
 
     Constructing assigns only; `async with` or `open()` acts. One object serves any number of experiments with two
-    threads for Git and one for the journal; another one reads the journals once somebody watches, and where there is a
-    DVC repository, one writes ahead what `dvc exp show` will say. It belongs to the event loop that opened it.
+    threads for Git and one for the journal; another one reads the journals once somebody watches, one looks after packs
+    and refs once in a while, and where there is a DVC repository, one writes ahead what `dvc exp show` will say. It
+    belongs to the event loop that opened it.
     """
 
     def __init__(self, path: StrPath = ".", *, settings: Settings | None = None) -> None:
@@ -118,6 +121,8 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
                     await desk.preview.aclose()
         finally:
             try:
+                if desk is not None:
+                    await desk.caretaker.aclose()
                 await self._hide()
                 await writer.run(Store.close)
             finally:
@@ -285,12 +290,13 @@ class Repository(Reading, Watching, Changing, Applying, Exchange, Upkeep):
             raise
         path, root, within = self._path, self._dvc, await writer.run(_run_of_dvc, dict(os.environ))
         preview = None if root is None else Worker("aexp-dvc", lambda: _open_preview(path, root), path)
-        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within)
+        caretaker = Caretaker(path, willing=self._settings.upkeep)
+        saver = Saver(writer, journal, author, self._settings, session.path, id, preview, within, caretaker.saved)
         start: Gatherer[Start, Started] = Gatherer(_starter(writer), STARTS)
         told = origin | {"session": id} | ({} if within is None else {"within": within.to_json()})
         hands = ThreadPoolExecutor(HANDS, thread_name_prefix="aexp-data")
-        tools = (writer, journal, saver, start, hands, None)
-        return Desk(id, self._settings, *tools, told, os.urandom, preview, within, place=place)
+        tools = (writer, journal, saver, start, hands, None, told, os.urandom, caretaker)
+        return Desk(id, self._settings, *tools, preview, within, place=place)
 
 
 def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
@@ -300,10 +306,7 @@ def _one_of(option: str, value: Any, words: Sequence[str]) -> Any:
 
 
 def _starter(worker: Worker[Store]) -> Callable[[Sequence[Start]], Awaitable[Sequence[Started | Exception]]]:
-    async def start(wishes: Sequence[Start]) -> Sequence[Started | Exception]:
-        return await worker.run(Store.start, wishes)
-
-    return start
+    return lambda wishes: worker.run(Store.start, wishes)
 
 
 def _let_go(session: "weakref.ref[Any]") -> None:
@@ -339,6 +342,7 @@ def _open_session(
 ) -> tuple[Any, Any, dict[str, str], str]:
     if baseline is not None:  # without it nothing is written
         resolve_commit(store.handle, baseline)
+    import_module("anyio._backends._asyncio")  # anyio would do so at the first lock, and stop the loop for 20 ms
     place = store.handle.worktree or store.handle.common
     return store.open_session(id, _machine.owner() | joins), store.author, _machine.origin(), os.path.realpath(place)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._preview import Preview
 
 GROUP: Final = 128 * 2**20
-"""What a group may weigh: an experiment weighs a mebibyte and ten times its bytes in the journal (memory while it is built)."""
+"""What a group may weigh: an experiment weighs a mebibyte and 16 times its bytes in the journal (memory while it is built)."""
 QUIET: Final = 0.1
 """Seconds after a save before rows are written ahead for DVC, if no other save is under way then."""
 ROWS: Final = 1_000
@@ -55,14 +55,16 @@ class Saver:
         session: str,
         preview: "Worker[Preview] | None" = None,
         within: Within | None = None,
+        saved: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._worker, self._journal, self._author, self._settings = worker, journal, author, settings
         self._folder, self._session, self._preview, self._within = folder, session, preview, within
+        self._saved = saved
         self._rows: list[Record] = []
         self._timer: asyncio.TimerHandle | None = None
         self._lock = anyio.Lock()
         self._group: Gatherer[Request, Record] = Gatherer(
-            self._commit, GROUP, lambda request: 2**20 + 10 * (len(request.stream.extents) + request.stream.joined)
+            self._commit, GROUP, lambda request: 2**20 + 16 * (len(request.stream.extents) + request.stream.joined)
         )
 
     def commit(self, request: Request) -> Awaitable[Record]:
@@ -106,6 +108,7 @@ class Saver:
             for request, answer in zip(requests, answers, strict=True):
                 if isinstance(answer, Record):
                     self._journal.record(Kind.SAVED, [request.account.number, answer.rev, request.final])
+            self._saved(len(answers))
             if self._preview is not None:
                 self._rows += [answer for answer in answers if isinstance(answer, Record)]
                 self._show_later()

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, BinaryIO, Final
 
@@ -14,7 +14,18 @@ from attrs import define, field, frozen
 
 from ._files import Breath, lock, make_folders, move_folder, read, sync, sync_folder, translating, write_all, write_new
 from ._formats.account import Account, Intent, begun, intent_from_json, told
-from ._formats.journal import CONTENT, Extents, Kind, Reader, decode_line, encode_body, encode_line, header, seed
+from ._formats.journal import (
+    CONTENT,
+    Extents,
+    Kind,
+    Reader,
+    decode_line,
+    decode_places,
+    encode_body,
+    encode_line,
+    header,
+    seed,
+)
 from ._layout import FORMAT, ROOT, segment_name, segment_number
 from ._ways import Join
 from .errors import JournalCorrupt, UnsupportedRepository
@@ -192,7 +203,7 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
     accounts: dict[int, Account] = {}
     intents: dict[int, tuple[int, Intent]] = {}
     extents: dict[int, Extents] = {}
-    reader, last, breath = Reader(id, salvage=salvage), 0, Breath()
+    reader, last, breath = Reader(id, salvage=salvage, skim=True), 0, Breath()
     with translating(path):
         numbers = segments(path)
         later = begins(numbers, headers(path, id, numbers)) if salvage else {}
@@ -202,7 +213,7 @@ def read_ledger(path: str, id: str, *, salvage: bool = False) -> Ledger:
                     breath()
                     _learn(line.kind, line.payload, line.sequence, accounts, intents)
                     if line.kind in CONTENT:
-                        extents.setdefault(line.payload[0], Extents()).add(last, line.offset, line.length)
+                        extents.setdefault(line.payload[0], Extents(limit=2**16)).add(last, line.offset, line.length)
     if reader.damaged is not None and not salvage:
         raise JournalCorrupt(os.path.join(path, segment_name(reader.damaged[0])), reader.damaged[1])
     return Ledger(accounts, intents, extents, reader.sequence, last)
@@ -254,7 +265,7 @@ def read_extents(path: str, id: str, extents: Extents, number: int, until: int |
 
     Raises `JournalCorrupt` when one of them cannot be read any more.
     """
-    for segment, ranges in groupby(extents, key=itemgetter(0)):
+    for segment, ranges in groupby(_unfolded(path, id, extents, number), key=itemgetter(0)):
         file_path = os.path.join(path, segment_name(segment))
         with translating(file_path), open(file_path, "rb") as file:
             for _, start, stop in ranges:
@@ -266,6 +277,28 @@ def read_extents(path: str, id: str, extents: Extents, number: int, until: int |
                         yield from _brought(path, payload)
                     else:
                         yield kind, payload
+
+
+def _unfolded(path: str, id: str, extents: Extents, number: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the ranges of *extents* with those that a record of the journal lists, which stands first and may lead to another."""
+    ranges, later, mark = (
+        list(extents),
+        list[list[tuple[int, int, int]]](),
+        b',"%b",[%d,' % (Kind.PLACES.encode(), number),
+    )
+    while ranges:
+        segment, start, stop = ranges[0]
+        file_path = os.path.join(path, segment_name(segment))
+        with translating(file_path), open(file_path, "rb") as file:
+            head = os.pread(file.fileno(), 64, start)
+            if mark not in head:
+                break
+            record = decode_line(os.pread(file.fileno(), stop - start, start), seed(id, segment))
+        if record is None:
+            raise JournalCorrupt(file_path, start)
+        later.append(ranges[1:])
+        ranges = decode_places(record[2][1])
+    return chain(ranges, *reversed(later))
 
 
 def _brought(path: str, payload: Sequence[Any]) -> Iterator[tuple[str, Any]]:
@@ -363,9 +396,3 @@ def joins(path: str) -> Mapping[str, str]:
 def is_live(common: str, session: Session) -> bool:
     """Say whether *session* stands among those that are not put away."""
     return session.path == folder(common, session.id)
-
-
-def leftovers(session: Session) -> list[str]:
-    """Return the temporary folders in a dead session's folder."""
-    temporary = ("capture-", "incoming-", "outgoing-")
-    return [os.path.join(session.path, name) for name in os.listdir(session.path) if name.startswith(temporary)]

@@ -38,10 +38,7 @@ def nothing() -> None:
 
 @frozen(kw_only=True)
 class Settings:
-    """What can be chosen for a repository; every default is safe.
-
-    Times are in seconds, sizes in bytes.
-    """
+    """What can be chosen for a repository; every default is safe. Times are in seconds, sizes in bytes."""
 
     folder: str = "aexp"
     """The folder of an experiment's commit that holds aexp's own files."""
@@ -72,6 +69,9 @@ class Settings:
     """The most that one `pull` takes from a Git remote, compressed as it comes."""
     idle_workspaces: int = 8
     """How many private checkouts are kept clean on the disk for the next experiments, for a day at most."""
+    upkeep: bool = True
+    """Whether packs are joined, refs packed and old journals removed in the background when there are many: what
+    `maintain()` does of its work without being asked."""
     dvc_running: bool | None = None
     """Whether `dvc exp show` displays experiments as running: all of them (True), none (False), or the first 64 that
     are open. It takes a `.dvc` folder; an experiment appears after a second, and so do its metrics."""

@@ -86,6 +86,13 @@ def _line(row: tuple[str, ...]) -> str:
     return f"{first.strip():<{WIDTHS[0]}}{''.join(others)}  {row[-1]}".rstrip()
 
 
+def better(one: Figure, other: Figure) -> Figure:
+    """The better of two measurements of a figure, by its target; the first where it has none."""
+    if one.at_most is not None:
+        return min(one, other, key=lambda figure: figure.value)
+    return one if one.at_least is None else max(one, other, key=lambda figure: figure.value)
+
+
 def worse(before: Sequence[Figure], now: Sequence[Figure]) -> list[str]:
     """A line for each ratio with a target that is more than 1.3 x worse now."""
     earlier = {figure.name: figure for figure in before}

@@ -1,6 +1,7 @@
 """A daemon that runs experiments in several repositories until SIGTERM, and loses none: `daemon.py REPOSITORY...`."""
 
 import contextlib
+import gc
 import signal
 import sys
 
@@ -23,6 +24,8 @@ async def work(repository: aexp.Repository, begun: list[str]) -> None:
 
 async def main() -> None:
     """Serve every repository until SIGTERM comes, then say how much of it stands in Git."""
+    gc.collect()
+    gc.freeze()  # else the longest pauses of the loop are passes of the collector over all that was imported
     with repositories(sys.argv[1:], count=2) as paths, anyio.open_signal_receiver(signal.SIGTERM) as signals:
         async with contextlib.AsyncExitStack() as stack:
             begun, served = list[str](), [await stack.enter_async_context(aexp.Repository(path)) for path in paths]

@@ -58,7 +58,7 @@ LATE = {  # rooms of ours that few programs enter, and every import of aexp woul
         "_living",
     ),
     *("_outs", "_parameters", "_preview", "_programs", "_recovery", "_transfers", "_trash", "_undo", "_apply"),
-    *("_worktree", "images", "overrides", "yaml"),
+    *("_tending", "_worktree", "images", "overrides", "yaml"),
 }
 STATEFUL = {
     "ContextVar",

@@ -174,6 +174,31 @@ def test_memory_does_not_grow_with_the_points(repo_path: Path) -> None:
     assert int(run(program(body, repo_path)).stdout) < 60 * 2**20
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_many_experiments_with_many_points_fit_into_little_memory(repo_path: Path) -> None:
+    """300 open experiments take 3 million points by turns and are all saved, in less than 300 MB; each point is there."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("THE MEMORY IS NOT MEASURED: this system does not tell its size in /proc")
+    body = """
+    await experiment.discard()
+    held = [await repository.experiment(f"e-{number}", code="none").init() for number in range(300)]
+    for first in range(0, 10_000, 20):
+        for number, experiment in enumerate(held):
+            for step in range(first, first + 20):
+                await experiment.log_metric("loss", number / (step + 1), step)
+        await asyncio.sleep(0)
+    await asyncio.gather(*(experiment.save() for experiment in held))
+    for number in range(0, 300, 13):
+        series = (await repository.history(f"e-{number}"))["loss"]
+        assert list(series.values) == [number / (step + 1) for step in range(10_000)]
+    await repository.aclose()
+    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+    """
+    done = subprocess.run(program(body, repo_path), capture_output=True, text=True, timeout=400, check=True)
+    assert int(done.stdout) * 1024 < 300e6
+
+
 # ---- the end of a process ----
 
 

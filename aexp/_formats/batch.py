@@ -1,6 +1,7 @@
 """From what is queued to the records of a journal: points become columns, one record an experiment."""
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import groupby
 from typing import Any, Final
@@ -8,7 +9,7 @@ from typing import Any, Final
 import orjson
 from attrs import define, field
 
-from .journal import Extents, Kind, encode_body
+from .journal import Extents, Kind, encode_body, encode_places
 from .series import encode_values
 
 SLICE: Final = 2_000
@@ -34,6 +35,8 @@ class Stream:
     """The highest step of any point that was encoded."""
     joined: int = 0
     """How many bytes programs that joined have in their journals."""
+    folding: bool = False
+    """Whether a `Fold` of it is under way."""
 
 
 @define(eq=False, repr=False)
@@ -58,16 +61,51 @@ class Column:
 
 
 @define(eq=False, repr=False)
+class Fold:
+    """A record on its way to the disk that is to stand for the older ranges of a stream: where it lies, once it does.
+
+    It is asked to note and to forget its place as the extents of a stream are.
+    """
+
+    stream: Stream
+    ranges: "array[int]"
+    place: tuple[int, int, int] | None = None
+
+    @property
+    def extents(self) -> "Fold":
+        """What notes the place."""
+        return self
+
+    def add(self, segment: int, offset: int, length: int) -> bool:
+        """Note the place."""
+        self.place = (segment, offset, offset + length)
+        return False
+
+    def cut(self, segment: int, offset: int) -> None:
+        """Forget the place when it lies behind *offset* of *segment*: the record is going to be written again."""
+        if self.place is not None and self.place[:2] >= (segment, offset):
+            self.place = None
+
+    def settle(self, segment: int, offset: int) -> bool:
+        """Take the place of the ranges when all before *offset* of *segment* is synced, and the record too; say so."""
+        if self.place is None or (self.place[0], self.place[2]) > (segment, offset):
+            return False
+        self.stream.extents.fold(self.ranges, self.place)
+        self.stream.folding = False
+        return True
+
+
+@define(eq=False, repr=False)
 class Entry:
     """A record on its way to the disk; one without a body only asks to be told when all before it is synced."""
 
     body: bytes
     sequence: int
-    stream: Stream | None = None
+    stream: Stream | Fold | None = None
     written: "Future[int] | None" = None
 
 
-def rewritten(body: bytes, stream: Stream | None) -> Entry:
+def rewritten(body: bytes, stream: Stream | Fold | None) -> Entry:
     """Return the entry of a record that is to be written once more; nobody waits for it any longer."""
     return Entry(body, int(body[1 : body.index(b",")]), stream)
 
@@ -119,6 +157,17 @@ class Encoder:
             if extra is not None:
                 column.stamps = column.stamps or []
                 column.stamps.append((len(data) // 2 - 1, extra))
+        return entries
+
+    def folds(self, streams: Iterable[Any], segment: int, synced: int) -> list[Entry]:
+        """Return records that are to stand for the ranges of *streams* which are synced: up to *synced* in *segment*."""
+        entries = []
+        for stream in streams:
+            ranges = stream.extents.before(segment, synced)
+            if not stream.folding and len(ranges) > 3 * Extents.MANY // 2:
+                stream.folding = True
+                body = self._body(Kind.PLACES, [stream.number, encode_places(ranges)])
+                entries.append(Entry(body, self.sequence, Fold(stream, ranges)))
         return entries
 
     def _record(self, kind: str, payload: object, extra: "Stream | Future[int] | None") -> Entry:
