@@ -9,6 +9,7 @@ from itertools import islice
 from math import isfinite, nan
 from typing import Any, Final, SupportsFloat
 
+import orjson
 from attrs import define, field
 
 from .._values import Pause, Series, nothing
@@ -211,15 +212,27 @@ def tsv(name: str, points: Points) -> Iterator[bytes]:
     line = io.StringIO()
     csv.writer(line, delimiter="\t", lineterminator="\n").writerow(header)
     yield line.getvalue().encode()
-    rows = zip(points.steps, points.values, strict=True)
-    if not points.stamps:
-        while part := "".join([f"{step}\t{value!r}\n" for step, value in islice(rows, SLICE)]):
-            yield part.encode()
-        return
     stamps = points.stamps
-    for position, (step, value) in enumerate(rows):
+    if not stamps:
+        for first in range(0, len(points.steps), SLICE):
+            yield _rows(points.steps[first : first + SLICE], points.values[first : first + SLICE])
+        return
+    for position, (step, value) in enumerate(zip(points.steps, points.values, strict=True)):
         stamp = f"{stamps[position] * 1000:.3f}".rstrip("0").rstrip(".") if position in stamps else ""
         yield f"{stamp}\t{step}\t{value!r}\n".encode()
+
+
+def _rows(steps: list[int], values: list[Number]) -> bytes:
+    """Return the rows of a TSV, each value as `repr` writes it.
+
+    orjson writes a finite float64 in the same digits, and a third of the time; but it spells exponents its own way.
+    """
+    if set(map(type, values)) == {float} and isfinite(sum(values)):
+        written = orjson.dumps(values)
+        if b"e" not in written and b"0.0000" not in written:
+            columns = orjson.dumps(steps)[1:-1].split(b","), written[1:-1].split(b",")
+            return b"\n".join(map(b"\t".join, zip(*columns, strict=True))) + b"\n"
+    return "".join([f"{step}\t{value!r}\n" for step, value in zip(steps, values, strict=True)]).encode()
 
 
 def parse_tsv(content: bytes, pause: Pause = nothing) -> tuple[str, Series]:
