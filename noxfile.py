@@ -87,7 +87,7 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def long(session: nox.Session) -> None:
-    """What takes long: a kill at every single step, thousands of random trees, ten gigabytes."""
+    """What takes long: a kill, a power cut and a refusal at every single step, thousands of random trees, ten gigabytes."""
     session.install("-e", ".[tests]")
     session.run("pytest", *(session.posargs or (*TWO, "-m", "slow and not compat", *ELSEWHERE[:-1])))
 
@@ -117,3 +117,13 @@ def bench_scale(session: nox.Session) -> None:
     """What a call costs as the repository grows to 100,000 experiments, and what 100 million points need; an hour."""
     session.install("-e", ".")
     session.run("python", "bench/scale.py", *session.posargs)
+
+
+@nox.session(name="bench-peers", default=False)
+def bench_peers(session: nox.Session) -> None:
+    """The same work for aexp and its peers, each in an environment of its own; then the page and the plot of it."""
+    session.install("attrs", "matplotlib", "pip")
+    environments = session.cache_dir / "peers"
+    session.run("python", "bench/peers/run.py", "--environments", str(environments), *session.posargs)
+    session.run("python", "bench/peers/page.py")
+    session.run("python", "bench/peers/plot.py")

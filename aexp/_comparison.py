@@ -1,7 +1,7 @@
 """What two experiments, or any two commits, differ in: the values that `compare()` returns."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
 
 from attrs import field, frozen
 
@@ -45,6 +45,49 @@ class FileChange:
     kind: ChangeKind
 
 
+class FileChanges(Sequence[FileChange]):
+    """The files that differ, each made when it is looked at.
+
+    A hundred thousand objects that come at once keep the event loop waiting while the garbage collector looks at them.
+    """
+
+    __slots__ = ("_kinds", "_paths")
+
+    def __init__(self, paths: Sequence[str] = (), kinds: Sequence[ChangeKind] = ()) -> None:
+        self._paths = tuple(paths)
+        self._kinds = tuple(kinds)
+
+    @overload
+    def __getitem__(self, index: int) -> FileChange: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[FileChange, ...]: ...
+    def __getitem__(self, index: int | slice) -> FileChange | tuple[FileChange, ...]:
+        """Return the file at *index*, or those of a slice."""
+        if isinstance(index, slice):
+            return tuple(map(FileChange, self._paths[index], self._kinds[index]))
+        return FileChange(self._paths[index], self._kinds[index])
+
+    def __len__(self) -> int:
+        """Return how many differ."""
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[FileChange]:
+        """Yield the files in order."""
+        return map(FileChange, self._paths, self._kinds)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare file by file, with a tuple of them, too."""
+        return tuple(self) == tuple(other) if isinstance(other, (FileChanges, tuple)) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash like a tuple of them."""
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        """Show them like a tuple."""
+        return repr(tuple(self))
+
+
 @frozen(kw_only=True)
 class Comparison:
     """What differs between two commits; what is equal is not in it.
@@ -57,7 +100,7 @@ class Comparison:
     right: Side
     params: Mapping[str, Change] = field(factory=dict)
     metrics: Mapping[str, Change] = field(factory=dict)
-    files: tuple[FileChange, ...] = ()
+    files: Sequence[FileChange] = ()
     patch: str | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ._comparison import Comparison, FileChange, Side, changes, flat_params
+from ._comparison import ChangeKind, Comparison, FileChanges, Side, changes, flat_params
 from ._files import Breath
 from ._formats.experiment import is_carried
 from ._formats.status import Difference, parse_differences
@@ -55,19 +55,20 @@ def compare(library: Pipelines, left: str, right: str, folder: str, patch: bool)
     handle = library.handle
     (old, old_side), (new, new_side) = (_read(library, name, folder) for name in (left, right))
     own = f"{folder}/"
-    files, passed = list[FileChange](), [folder]
+    paths, kinds, passed = list[str](), list[ChangeKind](), [folder]
     for each in tree_differences(handle, old_side.rev, new_side.rev):
         path = os.fsdecode(each.path)
         if None in (each.old, each.new) and is_carried(path, (each.old or each.new or (0, b""))[1]):
             passed.append(path)
         elif not path.startswith(own):
-            files.append(FileChange(path, each.kind))
+            paths.append(path)
+            kinds.append(each.kind)
     return Comparison(
         left=old_side,
         right=new_side,
         params=changes(flat_params(old.params), flat_params(new.params)),
         metrics=changes(old.metrics, new.metrics),
-        files=tuple(files),
+        files=FileChanges(paths, kinds),
         patch=_patch(handle, old_side.rev, new_side.rev, passed) if patch else None,
     )
 

@@ -8,8 +8,9 @@ import subprocess
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from typing import Final
 
 import pygit2
@@ -17,7 +18,7 @@ from attrs import field, frozen
 
 from ._files import translated, translating
 from ._formats.experiment import Author
-from ._formats.gitobjects import Kind
+from ._formats.gitobjects import Kind, object_id
 from ._machine import user
 from ._refusals import refused, unusable
 from .errors import (
@@ -33,10 +34,8 @@ OLDEST: Final = (2, 31)
 """The oldest `git` whose `update-ref --stdin` and `status` do what is asked of them here."""
 
 _CONFIG: Final = ("core.preloadIndex=false", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=0")
-JUST_NOW: Final = 2_000_000_000
-"""Nanoseconds within which two changes of a folder may have the same time (FAT counts in steps of two seconds)."""
-SEEN: Final = 100_000
-"""How many groups of objects are remembered to be there."""
+LARGE: Final = 1 << 19
+"""From how many bytes on an object is read by a `git` child: libgit2 holds the interpreter while it inflates and hashes."""
 
 _KINDS: Final = {1: Kind.COMMIT, 2: Kind.TREE, 3: Kind.BLOB}
 _KEPT_VARIABLES: Final = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
@@ -304,14 +303,40 @@ def read_ref(handle: Handle, ref: str) -> str | None:
     return str(target)
 
 
-def read_object(handle: Handle, id: bytes | str) -> tuple[Kind, bytes]:
-    """Return the kind and content of an object; raise `GitError` when it is missing or damaged."""
+def read_object(handle: Handle, id: bytes | str, most: int | None = None) -> tuple[Kind, bytes]:
+    """Return the kind and content of an object, however large it is without keeping other threads waiting.
+
+    Raises `GitError` when it is missing, damaged, or larger than *most* bytes.
+    """
     oid = pygit2.Oid(raw=id) if isinstance(id, bytes) else pygit2.Oid(hex=id)
     try:
-        kind, content = handle.repo.odb.read(oid)
-        return _KINDS[int(kind)], content
+        objects = handle.repo.odb
+        number, size = objects.read_header(oid)
+        kind = _KINDS[int(number)]
+        if most is not None and size > most:
+            raise GitError(f"read the object {oid}", f"its {size:,} bytes are more than the limit of {most:,}")
+        return kind, objects.read(oid)[1] if size < LARGE else _read_large(handle, str(oid), kind)
     except (KeyError, pygit2.GitError, OSError, ValueError) as error:
         raise _unreadable(oid, error) from error
+
+
+def _read_large(handle: Handle, id: str, kind: Kind) -> bytes:
+    """Return the content of an object as a child prints it, into memory that grows in its place."""
+    with subprocess.Popen(
+        [*command(), "cat-file", kind.word.decode(), id],
+        cwd=place(handle),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment({**handle.variables, "GIT_NO_REPLACE_OBJECTS": "1"}),
+        process_group=0,
+        bufsize=0,
+    ) as child:
+        assert isinstance(child.stdout, FileIO)
+        content = child.stdout.readall()
+    if object_id(kind, content).hex() != id:  # as libgit2 does, and as no `git cat-file`
+        raise ValueError(f"`git cat-file` printed something else, and ended with {child.returncode}")
+    return content
 
 
 def object_size(handle: Handle, id: bytes) -> int:
@@ -329,47 +354,10 @@ def _unreadable(oid: pygit2.Oid, error: Exception) -> Exception:
     return GitError(f"read the object {oid}", "it is missing or damaged")
 
 
-class Presence:
-    """Says whether objects are there, without looking at their content; asks again only when the object store changed.
-
-    A file that comes or goes changes the time of its folder. Nothing is remembered when that was just now, since
-    another change may have the same time, or where objects are borrowed from another repository.
-    """
-
-    def __init__(self, handle: Handle) -> None:
-        self._folder = os.path.join(handle.common, "objects")
-        self._exists = pygit2.Odb(self._folder).exists
-        self._state: tuple[object, ...] | None = None
-        self._seen: set[bytes] = set()
-
-    def look(self) -> None:
-        """Look whether the object store is as it was; to be called before a number of questions."""
-        state = _state_of(self._folder)
-        if state is None or state != self._state or len(self._seen) > SEEN:
-            self._seen.clear()
-            self._exists = pygit2.Odb(self._folder).exists  # one that was used knows objects that have gone
-        self._state = state
-
-    def __call__(self, ids: bytes) -> bool:
-        """Say whether all objects are there whose ids stand one behind the other in *ids*."""
-        if ids in self._seen:
-            return True
-        for place in range(0, len(ids), 20):
-            if not self._exists(pygit2.Oid(raw=ids[place : place + 20])):
-                return False
-        if self._state is not None:
-            self._seen.add(ids)
-        return True
-
-
-def _state_of(folder: str) -> tuple[object, ...] | None:
-    """Return what is another when a file below *folder* comes or goes; None where nothing is sure."""
-    if os.path.exists(os.path.join(folder, "info", "alternates")):
-        return None
-    with translating(folder), os.scandir(folder) as entries:
-        times = {entry.name: entry.stat().st_mtime_ns for entry in entries}
-    unsure = time.time_ns() - max(times.values(), default=0) < JUST_NOW
-    return None if unsure else tuple(sorted(times.items()))
+def find_in(folder: str) -> Callable[[bytes], bool]:
+    """Return what says whether the object directory *folder* has an object; it knows for long what it has once seen."""
+    exists = pygit2.Odb(folder).exists
+    return lambda id: exists(pygit2.Oid(raw=id))
 
 
 def read_quarantined(folder: str, id: bytes) -> bytes:

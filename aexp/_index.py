@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._files import Breath, make_folders, remove
 from ._formats.experiment import Others
-from ._formats.row import VERSION, Row, checksum, pack_others, unpack_others
+from ._formats.row import VERSION, Row, checksum, pack_others, sound_rows, unpack_others
 from ._layout import ROOT
 from .errors import AexpError
 
@@ -56,26 +56,32 @@ class Index:
     def others(self) -> dict[bytes, Others]:
         """Return what records share, by its id."""
         asked = self._ask("SELECT id, content, checksum FROM others")
-        return {id: unpack_others(content) for id, content, sum in asked if _is_sound((id, content), sum)}
+        return {
+            id: unpack_others(content) for some in asked for id, content, sum in some if checksum(id, content) == sum
+        }
 
-    def rows(self, revs: Sequence[str] | None = None) -> Iterator[Row]:
-        """Yield the rows of *revs*, or all there are in the order they were written; what is damaged is left out."""
+    def rows(self, revs: Sequence[str] | None = None) -> Iterator[list[Row]]:
+        """Yield the rows of *revs*, or all there are in the order they were written, some at a time.
+
+        What is damaged is left out.
+        """
         if revs is None:
             yield from self._rows(_SELECT, ())
         for place in range(0, len(revs or ()), SLICE):
             some = (revs or ())[place : place + SLICE]
             yield from self._rows(f"{_SELECT} AND rev IN ({', '.join('?' * len(some))})", some)
 
-    def _rows(self, query: str, values: Sequence[str]) -> Iterator[Row]:
-        for rev, *parts, sum in self._ask(query, (self._folder, *values)):
-            if _is_sound((rev.encode(), *parts), sum):
-                yield Row(rev, *parts)
+    def _rows(self, query: str, values: Sequence[str]) -> Iterator[list[Row]]:
+        for some in self._ask(query, (self._folder, *values)):
+            yield sound_rows(some)
 
-    def _ask(self, query: str, values: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield what the index answers, until it has no more to say, is found damaged, or stays busy."""
+    def _ask(self, query: str, values: Sequence[str] = ()) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield what the index answers, some at a time, until it has no more to say, is found damaged, or stays busy."""
         with self._careful():
             file = self._reached(create=False)
-            yield from () if file is None else file.execute(query, values)
+            found = None if file is None else file.execute(query, values)
+            while found is not None and (some := found.fetchmany(SLICE)):
+                yield some
 
     # ---- write ----
 
@@ -153,14 +159,6 @@ class Index:
         file, self._connection = self._connection, None
         if file is not None:
             file.close()
-
-
-def _is_sound(parts: Sequence[bytes], sum: object) -> bool:
-    """Say whether *parts* are what was written: a disk, or another program, may have changed a byte of the file."""
-    try:
-        return checksum(*parts) == sum
-    except TypeError:  # they are not even bytes
-        return False
 
 
 def _is_file(path: str, *, missing: bool) -> bool:

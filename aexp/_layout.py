@@ -1,6 +1,7 @@
 """Where everything stands: refs, the files of an experiment's commit, the folders in the common Git directory."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 EXPERIMENTS: Final = "refs/exps/"
@@ -54,6 +55,8 @@ FORMAT: Final = "1"
 """The content of `aexp/format`: the version of everything below `aexp/`."""
 
 _REF = r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/([^/]+)\Z"
+_NAME: Final = len(EXPERIMENTS) + 42
+"""Where the name begins in an experiment's ref."""
 _TRASHED = rf"{TRASH}([0-9]{{13,15}})-([0-9a-f]{{40}})/([^/]+)\Z"
 
 
@@ -70,8 +73,13 @@ def parse_experiment_ref(ref: str) -> tuple[str, str] | None:
 
 def split_experiment_ref(ref: str) -> tuple[str, str]:
     """Return (baseline, name) of a ref that is known to be an experiment's: what `parse_experiment_ref` returned."""
-    start = len(EXPERIMENTS)
-    return ref[start : start + 2] + ref[start + 3 : start + 41], ref[start + 42 :]
+    return _baseline(ref[:_NAME]), ref[_NAME:]
+
+
+@lru_cache(1024)
+def _baseline(top: str) -> str:
+    """Return the baseline of the refs that begin with *top*; thousands of records share it."""
+    return top[len(EXPERIMENTS) :].replace("/", "")
 
 
 def anchor_ref(session: str, number: int) -> str:

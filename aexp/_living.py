@@ -113,11 +113,11 @@ class Living:
             ids = sorted(standing.account.id for _, standing in found)
             raise AmbiguousName(name, refs if len(refs) == len(found) else ids)
         tail, standing = max(found, key=lambda pair: pair[1].account.created)
-        curves: dict[str, Curve] = {}
+        breath, curves = Breath(), dict[str, Curve]()
         tail.curves(standing, metric, curves)
         for part, its in self._parts(standing.account):
             part.curves(its, metric, curves)
-        return {name: curve.series() for name, curve in curves.items()}
+        return {name: curve.series(breath) for name, curve in curves.items()}
 
     # ---- parts ----
 

@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -10,14 +10,15 @@ from attrs import Factory, define, field, frozen
 
 from . import _dvc
 from ._data import Artifact
-from ._files import read
+from ._files import Breath, read
 from ._formats.artifacts import described, found_artifacts
 from ._formats.experiment import Others
-from ._formats.gitobjects import FOLDER, SYMLINK, Entry, Kind, parse_tree
+from ._formats.gitobjects import FOLDER, SYMLINK, Entry, Kind, parse_tree, tree_entries
 from ._formats.params import is_json, load_values, plain_params
 from ._formats.pipeline import Named, merge_named, named, tracked, walk_order
-from ._git import Handle, Presence, object_size, read_object
+from ._git import Handle, object_size, read_object
 from ._layout import LOCK, METRICS, PARAMS, PIPELINE
+from ._presence import Presence
 from .errors import GitError, InvalidParams
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Pipelines:
         root, self._size, self._count = self.root(tree), 0, 0
         outs: dict[str, Out] = {}
         told: dict[str, Mapping[str, Any]] = {}
-        for path, id in islice(self._walk(root, "", ""), FILES):
+        for path, id in islice(self._walk(root.values(), "", ""), FILES):
             try:
                 content = {} if path.endswith("/") else self._load(id, path).values
                 if path.endswith(PIPELINE):
@@ -122,10 +123,10 @@ class Pipelines:
     def knows_dvc(self, tree: str) -> bool:
         """Say whether there is a DVC repository in *tree*, at its top or below."""
         root = self.root(tree)
-        return _dvc.FOLDER.encode() in root or any(path.endswith("/") for path, _ in self._walk(root, "", ""))
+        return _dvc.FOLDER.encode() in root or any(path.endswith("/") for path, _ in self._walk(root.values(), "", ""))
 
     def _found_in(self, root: Mapping[bytes, Entry], folder: str, data: bool) -> Others:
-        found = [(path, id) for path, id in self._walk(root, "", folder) if data or path.endswith(PIPELINE)]
+        found = [(path, id) for path, id in self._walk(root.values(), "", folder) if data or path.endswith(PIPELINE)]
         if found:
             return self._look(root, found, folder)
         default = root.get(PARAMS.encode())
@@ -242,9 +243,9 @@ class Pipelines:
             elif entry.mode != SYMLINK:
                 yield place, entry.id
 
-    def _walk(self, entries: Mapping[bytes, Entry], prefix: str, folder: str) -> Iterator[tuple[str, bytes]]:
+    def _walk(self, entries: Iterable[Entry], prefix: str, folder: str) -> Iterator[tuple[str, bytes]]:
         """Yield the path and the id of what DVC looks into, but for what is in *folder*."""
-        for entry in entries.values():
+        for entry in entries:
             path = f"{prefix}{entry.name.decode('utf-8', 'surrogateescape')}"
             if entry.mode != FOLDER:
                 if path.endswith(_dvc.FOLDER) or entry.name == PIPELINE.encode():
@@ -252,15 +253,20 @@ class Pipelines:
             elif path == folder:
                 continue
             elif folder.startswith(f"{path}/"):
-                yield from self._walk(self._tree(entry.id), f"{path}/", folder)
+                yield from self._walk(self._entries(entry.id), f"{path}/", folder)
             elif entry.name == _dvc.FOLDER.encode() and prefix:
                 yield f"{path}/", entry.id
             else:
                 below = self._below.get(entry.id)
                 if below is None:
-                    below = tuple(self._walk(self._tree(entry.id), "/", ""))
+                    below = tuple(self._walk(self._entries(entry.id), "/", ""))
                     _remember(self._below, entry.id, below)
                 yield from ((f"{path}{place}", id) for place, id in below)
+
+    def _entries(self, id: bytes) -> Iterator[Entry]:
+        """Yield the entries of a folder, however large, one by one."""
+        kind, content = self._object(id)
+        return tree_entries(content, Breath()) if kind is Kind.TREE else iter(())
 
     def _tree(self, id: bytes) -> dict[bytes, Entry]:
         self._used.add(id)

@@ -2,27 +2,22 @@
 
 import ast
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
 from ._fields import MISSING, Get, is_number
 from ._language import Reader
-from ._values import Record
+from ._packing import pack_again
+from ._values import Pause, Record, nothing
 from .errors import ExperimentNotFound
 
 T_co = TypeVar("T_co", covariant=True)
 Mode = Literal["min", "max"]
-Pause = Callable[[], None]
-"""Called again and again while it takes long, so that others get their turn."""
-
-
-def nothing() -> None:
-    """Do not pause."""
 
 
 class Choice(Protocol[T_co]):
-    """Makes something of records."""
+    """Makes something of records; the mappings that it looks into, they leave packed again."""
 
     def __call__(self, records: Iterable[Record], pause: Pause = nothing) -> T_co:
         """Return it; call *pause* for every record or two."""
@@ -49,12 +44,9 @@ def compile_sort(keys: str | Sequence[str]) -> Choice[list[Record]]:
     orders = [_order(key) for key in ([keys] if isinstance(keys, str) else keys)]
 
     def order(records: Iterable[Record], pause: Pause = nothing) -> list[Record]:
-        if not orders:
-            return list(records)
         found: list[Record] = []
         columns: list[list[_Ranked]] = [[] for _ in orders]
         for record in records:
-            pause()
             found.append(record)
             for column, (get, _) in zip(columns, orders, strict=True):
                 column.append(_ranked(get(record)))
@@ -79,7 +71,7 @@ def compile_select(
         raise ValueError(f"a limit is at least 0, not {limit}")
 
     def choose(records: Iterable[Record], pause: Pause = nothing) -> list[Record]:
-        return order(records if keep is None else filter(keep, records), pause)[:limit]
+        return order(_kept(records, keep, pause), pause)[:limit]
 
     return choose
 
@@ -93,15 +85,15 @@ def compile_best(metric: str, mode: Mode = "max", where: str | None = None) -> C
     keep = None if where is None else compile_where(where)
     if mode not in ("min", "max"):
         raise ValueError(f"mode is one of min, max, not {mode!r}")
-    choose: Callable[..., Record | None] = max if mode == "max" else min
+    better: Callable[[Any, Any], bool] = operator.gt if mode == "max" else operator.lt
 
     def best(records: Iterable[Record], pause: Pause = nothing) -> Record:
-        measured: list[Record] = []
-        for record in records:
-            pause()
-            if is_number(record.metrics.get(metric)) and (keep is None or keep(record)):
-                measured.append(record)
-        found = choose(measured, key=lambda each: each.metrics[metric], default=None)
+        found: Record | None = None
+        value: Any = None
+        for record in _kept(records, keep, pause):
+            measured = record.metrics.get(metric)
+            if is_number(measured) and (value is None or better(measured, value)):
+                found, value = record, measured
         if found is None:
             of = "" if where is None else f" of those where {where}"
             raise ExperimentNotFound(f"best {metric}", f"none{of} has a number as its metric {metric!r}")
@@ -124,6 +116,15 @@ def select(
 def best_of(records: Iterable[Record], metric: str, mode: Mode = "max", where: str | None = None) -> Record:
     """Return the record with the best value of *metric*; raise `ExperimentNotFound` when none has it."""
     return compile_best(metric, mode, where)(records)
+
+
+def _kept(records: Iterable[Record], keep: Callable[[Record], bool] | None, pause: Pause) -> Iterator[Record]:
+    """Yield the records that are to be kept; what was looked into by then, here or there, is packed again."""
+    for record in records:
+        pause()
+        if keep is None or keep(record):
+            yield record
+        pack_again(record)
 
 
 # ---- order ----

@@ -14,15 +14,16 @@ from ._formats.experiment import commit_id, damaged_record, foreign_record, pars
 from ._formats.gitobjects import FOLDER, Entry, Kind, parse_brief, parse_commit, parse_tree
 from ._formats.row import Found, Packer, Row, Unpacker
 from ._formats.series import parse_tsv
-from ._git import Handle, object_size, read_object, resolve_commit
+from ._git import Handle, read_object, resolve_commit
 from ._index import Index
 from ._layout import ACCOUNT, EXPERIMENTS, INTERNAL, METRICS, SERIES, parse_experiment_ref
 from ._lifecycle import Status
 from ._names import metric_file
+from ._packing import with_push
 from ._pipelines import Pipelines
 from ._query import Choice
 from ._refs import list_refs, refs_called
-from ._values import Record, Series, with_push
+from ._values import Record, Series
 from ._ways import is_of
 from .errors import AexpError, AmbiguousName, ExperimentNotFound, GitError
 
@@ -140,12 +141,13 @@ def _listed(library: Pipelines, refs: Mapping[str, str], folder: str, index: Ind
     unpack, are_there = Unpacker(others), library.presence
     are_there.look()
     sound = {id for id, each in others.items() if are_there(each.needs)} | {b""}
-    for row in index.rows(None if whole else list(waiting)):
-        breath()
-        if row.rev not in waiting:
-            unused += 1
-        elif row.others in sound and are_there(row.needs):
-            records.append(_as_it_stands(library.handle, *unpack(waiting.pop(row.rev), row), pushes))
+    for some in index.rows(None if whole else list(waiting)):
+        for row in some:
+            breath()
+            if row.rev not in waiting:
+                unused += 1
+            elif row.others in sound and are_there(row.needs):
+                records.append(_as_it_stands(library.handle, *unpack(waiting.pop(row.rev), row), pushes))
     known, pack = {record.rev: record.ref for record in records}, Packer()
     news = [(ref, rev) for ref, rev in refs.items() if known.get(rev) != ref]  # a commit may stand on two refs
     for place in range(0, len(news), BATCH):
@@ -275,10 +277,10 @@ def _file(files: Mapping[bytes, Entry], name: str) -> bytes:
 
 
 def _content(handle: Handle, id: bytes, name: str) -> bytes:
-    size = object_size(handle, id)
-    if size > MOST:
-        raise GitError(f"read {name}", f"its {size:,} bytes are more than the limit of {MOST:,}")
-    return read_object(handle, id)[1]
+    try:
+        return read_object(handle, id, MOST)[1]
+    except GitError as error:
+        raise GitError(f"{error.action} ({name})", error.detail) from None
 
 
 def _at(handle: Handle, tree: str, path: str) -> Entry:
@@ -336,7 +338,7 @@ def _series_in(handle: Handle, tree: str, place: str, metric: str | None, *, own
         if path.endswith(".tsv") and wanted in (None, path):
             breath()
             try:
-                name, series = parse_tsv(read_object(handle, id)[1])
+                name, series = parse_tsv(read_object(handle, id)[1], breath)
             except ValueError:
                 if own:
                     raise

@@ -75,6 +75,7 @@ class Store:
     _watch: Watch = field(factory=Watch)
     _captured: dict[tuple[str, CodeMode], Code] = field(factory=dict)
     _anchored: set[tuple[str, str]] = field(factory=set)
+    _anchors: int = 0
 
     @property
     def handle(self) -> _git.Handle:
@@ -169,7 +170,8 @@ class Store:
     def _set_anchor(self, rev: str, root: str, target: str) -> None:
         """Keep a baseline, and the code captured over it, from being collected while experiments are open."""
         assert self.session is not None
-        ref = anchor_ref(self.session.id, len(self._anchored) + 1)
+        self._anchors += 1  # never the same again: a disk may have refused after the ref was made
+        ref = anchor_ref(self.session.id, self._anchors)
         refused = _refs.make_ref(self.handle, ref, target, self.session.path)
         if refused is not None:
             raise refused.error or GitError(f"make {ref}", "it exists")

@@ -207,9 +207,10 @@ class Tail:
         self._gathered = {(each.account.number, EventKind.METRICS): None for each in self.under_way()}
 
     def _curves(self, standing: Standing, metric: str | None, path: str) -> dict[str, Curve]:
-        curves: dict[str, Curve] = {}
+        breath, curves = Breath(), dict[str, Curve]()
         number = standing.account.number
         for kind, payload in _sessions.read_extents(path, self.id, standing.extents, number, None):
+            breath()
             for name, column in payload[1].items() if kind == Kind.POINTS else ():
                 if metric in (None, name):
                     curves.setdefault(name, Curve()).extend(*column)

@@ -1,12 +1,12 @@
 """The values that the public API hands out and takes: frozen, comparable, without behaviour of their own."""
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, overload
 
-from attrs import field, fields, frozen
+from attrs import field, frozen
 
 from . import _tables
 from ._data import Artifact
@@ -22,6 +22,8 @@ StrPath = str | PathLike[str]
 CodeMode = Literal["tracked", "all", "none"]
 OnError = Literal["save", "keep", "discard"]
 Output = Literal["log", "show", "inherit"]
+Pause = Callable[[], None]
+"""Called again and again while something takes long, so that others get their turn."""
 
 SECRET_FILES: Final = (
     ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "id_rsa*", "id_dsa*", "id_ecdsa*",
@@ -29,6 +31,10 @@ SECRET_FILES: Final = (
     "credentials", "credentials.json", "secrets.*", "*.keystore",
 )  # fmt: skip
 """Names of untracked files that `code="all"` never captures (patterns of `fnmatch`, any case)."""
+
+
+def nothing() -> None:
+    """Do not pause."""
 
 
 @frozen(kw_only=True)
@@ -210,35 +216,6 @@ class Record(_Unpacked):
     params_by_file: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
     metrics: Mapping[str, Any] = field(factory=dict)
     metrics_by_file: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
-
-
-def unpacked_later(values: Sequence[Any], source: Source, params: bytes, metrics: bytes) -> Record:
-    """Return a record with *values* for all its fields, in order, but the mappings and `push`.
-
-    These *source* makes of *params* and *metrics* when they are asked for.
-    """
-    record = Record.__new__(Record)
-    put = object.__setattr__
-    put(record, "_source", source)
-    put(record, "_params", params)
-    put(record, "_metrics", metrics)
-    put(record, "push", None)
-    for name, value in zip(_FIELDS, values, strict=True):
-        put(record, name, value)
-    return record
-
-
-def with_push(record: Record, push: Push | None) -> None:
-    """Say of a *record* that was just made, and that nobody else has, how its push stands."""
-    object.__setattr__(record, "push", push)
-
-
-def packed(record: Record) -> tuple[bytes, bytes] | None:
-    """Return what *record* keeps of its own parameters and metrics; None when its mappings were given."""
-    return (record._params, record._metrics) if hasattr(record, "_source") else None
-
-
-_FIELDS: Final = tuple([each.name for each in fields(Record) if each.name not in {*_PACKED, "push"}])
 
 
 class Records(Sequence[Record]):

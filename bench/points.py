@@ -76,5 +76,5 @@ def measure(quick: bool) -> list[Figure]:
             turns = [turn(experiments, values, log) for _ in range(3 if quick else 5)]
             mine, theirs = zip(*turns, strict=True)
             label = f"{name}, {experiments:,} x {count:,} points and flush"
-            figures.append(compare(label, mine, theirs, "s", at_most=1.0))
+            figures.append(compare(label, mine, theirs, "s", at_most=0.6))
     return figures

@@ -115,11 +115,44 @@ async def watch(path: Path, count: int) -> list[Figure]:
         return figures
 
 
+async def fill_large(path: Path, points: int, files: int) -> None:
+    """Save an experiment of one long series, and one that differs from HEAD in many files."""
+    async with aexp.Repository(path) as repository:
+        async with repository.experiment("long") as experiment:
+            for step in range(points):
+                await experiment.log_metric("loss", step * 0.37, step)
+        for number in range(files):
+            file = path / "many" / str(number // 500) / f"{number}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("many\n")
+        git(path, "add", "many")
+        async with repository.experiment("many") as experiment:
+            await experiment.log_metric("loss", 1.0)
+
+
+async def watch_large(path: Path) -> list[Figure]:
+    """How late a ticker is beside reading what is large: a series of 15 MB, a file of it, and many files that differ."""
+    async with aexp.Repository(path) as repository:
+        ways = {
+            "history() of a million points": partial(repository.history, "long"),
+            "read() of as many": partial(repository.read, "long", "aexp/plots/metrics/loss.tsv"),
+            "compare() of 50,000 files": partial(repository.compare, "HEAD", "many"),
+        }
+        return [
+            figure for name, read in ways.items() for figure in await figures_beside(f"beside {name}", read, held=True)
+        ]
+
+
 def measure(quick: bool) -> list[Figure]:
-    """Ten thousand records in packs."""
+    """Ten thousand records in packs; and, unless it is to be quick, what is large."""
     count = 1_000 if quick else 10_000
     with folder() as path:
         asyncio.run(fill(make_repository(path / "repository"), count))
         git(path / "repository", "gc", "--quiet")
         figures = asyncio.run(contend(path / "repository", count, 3 if quick else 5))
-        return figures + asyncio.run(watch(path / "repository", count))
+        figures += asyncio.run(watch(path / "repository", count))
+    if not quick:
+        with folder() as path:
+            asyncio.run(fill_large(make_repository(path / "repository"), 1_000_000, 50_000))
+            figures += asyncio.run(watch_large(path / "repository"))
+    return figures

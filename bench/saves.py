@@ -139,7 +139,7 @@ async def groups(contest: Contest, rounds: int) -> list[Figure]:
         seconds.append((ours, theirs, await timed(await contest.theirs(GROUP, sync_refs=False))))
     mine, theirs_synced, theirs_relaxed = ([GROUP / each for each in side] for side in zip(*seconds, strict=True))
     return [
-        compare(f"durable saves in groups of {GROUP}, {FILES:,} files", mine, theirs_synced, "/s", at_least=0.6),
+        compare(f"durable saves in groups of {GROUP}, {FILES:,} files", mine, theirs_synced, "/s", at_least=0.8),
         compare("the same, beside a bare loop that syncs no ref", mine, theirs_relaxed, "/s"),
     ]
 

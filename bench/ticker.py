@@ -89,6 +89,7 @@ async def figures_beside(name: str, work: Callable[[], Awaitable[object]], *, he
     return [
         Figure(f"ticker {name}: p50", percentile(lateness, 0.5), "ms"),
         Figure(f"ticker {name}: p99", percentile(lateness, 0.99), "ms", at_most=5 if held else None),
+        Figure(f"ticker {name}: p99.9", percentile(lateness, 0.999), "ms"),
         Figure(f"ticker {name}: max", max(lateness), "ms", at_most=20 if held else None),
         Figure(f"ticker {name}: longest garbage collection", max(passes), "ms"),
     ]

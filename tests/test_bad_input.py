@@ -64,7 +64,11 @@ BOMB = b"a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + b"".join(
 REFUSED: dict[str, tuple[str, bytes, str]] = {
     "no YAML": ("params.yaml", b"a: [1\nb: }\n", "params.yaml:"),
     "100 MB of YAML": ("params.yaml", b"a: 1\n" * 20_000_000, "100,000,000 bytes are more than the limit"),
-    "1 MB of small YAML": ("params.yaml", b"".join(b"k%d: %d\n" % (n, n) for n in range(60_000)), "too large"),
+    "1 MB of small YAML": (
+        "params.yaml",
+        b"".join(b"k%d: %d\n" % (n, n) for n in range(60_000)),
+        "too large: it holds more",
+    ),
     "one flow list": ("params.yaml", b"a: [" + b"1," * 400_000 + b"]", "too large"),
     "aliases that explode": ("params.yaml", BOMB, "too large once its aliases"),
     "an alias of itself": ("params.yaml", b"a: &a [*a]\n", "alias"),

@@ -539,7 +539,7 @@ async def test_daemons_do_not_keep_who_listens(repository: aexp.Repository, tmp_
         )
 
     assert b"end\n" in heard
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 45
     for pid in pids.read_text().split():
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)

@@ -231,6 +231,16 @@ def test_a_table_is_as_dvclive_lays_it_out() -> None:
     assert b"".join(tsv("none", Points())) == b"step\tnone\n"
 
 
+NEAR_ONE = st.floats(0.0001, 1e15) | st.floats(-1e15, -0.0001)
+
+
+@given(st.lists(NEAR_ONE | st.floats() | st.booleans() | st.integers(-(2**53), 2**53)) | st.lists(NEAR_ONE, min_size=1))
+def test_every_value_of_a_tsv_is_written_as_repr_writes_it(values: list[float]) -> None:
+    """The rows of a series hold the shortest digits of each number, in Python's spelling, whatever the others are."""
+    rows = b"".join(tsv("loss", Points(list(range(len(values))), list(values)))).decode().splitlines()[1:]
+    assert rows == [f"{step}\t{value!r}" for step, value in enumerate(values)]
+
+
 def test_a_long_table_comes_in_slices() -> None:
     """Whoever writes a long table can pause between slices of it."""
     parts = list(tsv("loss", Points(list(range(SLICE * 3 + 1)), [0.5] * (SLICE * 3 + 1))))

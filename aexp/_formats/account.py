@@ -1,6 +1,7 @@
 """The account of one experiment, as its journal tells it: everything but its points and files."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
@@ -8,7 +9,7 @@ from attrs import evolve, field, frozen
 from .._data import Artifact
 from .._layout import experiment_ref
 from .._lifecycle import Status
-from .._values import Code, Failure, Skipped
+from .._values import Code, CodeMode, Failure, Skipped
 from .artifacts import artifact_from_json, artifact_to_json, with_artifact
 from .gitobjects import Signature
 from .journal import Kind
@@ -177,9 +178,14 @@ def code_to_json(code: Code) -> dict[str, Any]:
 
 
 def code_from_json(value: Mapping[str, Any]) -> Code:
-    """Undo `code_to_json`."""
-    skipped = tuple(Skipped(path, reason) for path, reason in value["skipped"])
-    return Code(value["mode"], value["tree"], value["changed"], skipped)
+    """Undo `code_to_json`; experiments that started from the same code share what it returns."""
+    skipped = tuple([(path, reason) for path, reason in value["skipped"]])
+    return _code(value["mode"], value["tree"], value["changed"], skipped)
+
+
+@lru_cache(64, typed=True)
+def _code(mode: CodeMode, tree: str, changed: bool, skipped: tuple[tuple[str, str], ...]) -> Code:
+    return Code(mode, tree, changed, tuple([Skipped(path, reason) for path, reason in skipped]))
 
 
 def failure_to_json(error: Failure | None) -> dict[str, str] | None:

@@ -5,13 +5,14 @@ An object's id is its 20 raw bytes (SHA-1); hexadecimal stands only in commits, 
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from hashlib import sha1
 from typing import Final, NamedTuple
 
 from attrs import field, frozen, validators
 
+from .._values import Pause, nothing
 from ..errors import UnsafePath
 
 FILE: Final = 0o100644
@@ -21,6 +22,8 @@ GITLINK: Final = 0o160000
 FOLDER: Final = 0o040000
 
 _WORDS: Final = (b"", b"commit", b"tree", b"blob")
+_PORTION: Final = 1 << 16
+"""From this size on, a tree is parsed entry by entry: at once, a hundred thousand would keep everybody waiting."""
 _COPIED: Final = 1 << 16
 """From this size on, a content is not copied behind its header to be hashed."""
 _MODES: Final = {b"%o" % mode: mode for mode in (FILE, EXECUTABLE, SYMLINK, GITLINK, FOLDER)}
@@ -69,6 +72,8 @@ class Entry(NamedTuple):
 
 def parse_tree(content: bytes) -> dict[bytes, Entry]:
     """Return the entries of a tree by name, in the order they stand in; raise `ValueError` if it is damaged."""
+    if len(content) > _PORTION:
+        return {entry[0]: entry for entry in tree_entries(content)}
     entries: dict[bytes, Entry] = {}
     size = 0
     for mode, name, oid in re.findall(_TREE_ENTRY, content):
@@ -77,6 +82,19 @@ def parse_tree(content: bytes) -> dict[bytes, Entry]:
     if size != len(content):
         raise ValueError("damaged tree: its bytes are not a list of entries; run `git fsck`")
     return entries
+
+
+def tree_entries(content: bytes, pause: Pause = nothing) -> Iterator[Entry]:
+    """Yield the entries of a tree of any size, one by one; raise `ValueError` where it is damaged."""
+    match, place = re.compile(_TREE_ENTRY).match, 0
+    while place < len(content):
+        pause()
+        found = match(content, place)
+        if found is None:
+            raise ValueError("damaged tree: its bytes are not a list of entries; run `git fsck`")
+        mode, name, oid = found.groups()
+        place = found.end()
+        yield Entry(name, _MODES.get(mode) or int(mode, 8), oid)
 
 
 def encode_tree(entries: Iterable[Entry]) -> bytes:

@@ -1,6 +1,6 @@
 """A record as a row of the index: what its commit alone says of it, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -11,7 +11,8 @@ from attrs import field, frozen
 
 from .._layout import split_experiment_ref
 from .._lifecycle import Status
-from .._values import Code, Record, packed, unpacked_later
+from .._packing import packed, unpacked_later
+from .._values import Record
 from .account import code_from_json, code_to_json, failure_from_json, failure_to_json
 from .artifacts import artifact_from_json, artifact_to_json
 from .experiment import Others
@@ -42,9 +43,24 @@ class Row(NamedTuple):
     """The id of the `Others` that it shares with its like; empty when there is nothing to share."""
 
 
-def checksum(*parts: bytes) -> int:
-    """Return a checksum of *parts*, another for every version."""
-    return crc32(b"\0".join(parts), VERSION)
+def checksum(*parts: bytes) -> int | None:
+    """Return a checksum of *parts*, another for every version; None when they are not even bytes."""
+    try:
+        return crc32(b"\0".join(parts), VERSION)
+    except TypeError:
+        return None
+
+
+def sound_rows(found: Iterable[Sequence[Any]]) -> list[Row]:
+    """Return the rows of *found*, each with its checksum behind it, that are as they were written.
+
+    A disk, or another program, may have changed a byte of the index.
+    """
+    return [
+        Row(rev, head, params, metrics, needs, others)
+        for rev, head, params, metrics, needs, others, sum in found
+        if type(rev) is str and checksum(rev.encode(), head, params, metrics, needs, others) == sum
+    ]
 
 
 @frozen(eq=False, repr=False)
@@ -117,7 +133,6 @@ class Unpacker:
 
     def __init__(self, others: Mapping[bytes, Others]) -> None:
         self._others = {b"": Others(), **others}
-        self._codes: dict[tuple[str, str, bool], Code] = {}
 
     def __call__(self, ref: str, row: Row) -> tuple[Record, str]:
         """Return the record that stands on *ref*, with the status of its commit, and the session that made it."""
@@ -134,17 +149,8 @@ class Unpacker:
             None if ended is None else datetime.fromisoformat(ended),
             duration,
             tuple(checkpoints),
-            None if code is None else self._code(code),
-            tuple([artifact_from_json(each) for each in artifacts]),
+            None if code is None else code_from_json(code),
+            tuple([artifact_from_json(each) for each in artifacts]) if artifacts else (),
             None,
         )
         return unpacked_later(values, self._others[row.others], row.params, row.metrics), session
-
-    def _code(self, code: Mapping[str, Any]) -> Code:
-        if code["skipped"]:
-            return code_from_json(code)
-        key = code["mode"], code["tree"], code["changed"]
-        found = self._codes.get(key)
-        if found is None:
-            found = self._codes[key] = code_from_json(code)
-        return found

@@ -64,10 +64,13 @@ class Difference:
 
 def parse_differences(output: bytes) -> Iterator[Difference]:
     """Yield every difference that *output* of `git diff-tree -r -z --raw --no-renames` lists."""
-    parts = output.split(b"\0")
-    for about, path in zip(parts[::2], parts[1::2], strict=False):
-        old_mode, new_mode, old, new, _ = about[1:].split(b" ")
-        yield Difference(path, _entry(old_mode, old), _entry(new_mode, new))
+    place = 0
+    while place < len(output):  # not split at once: there may be a hundred thousand
+        middle = output.index(b"\0", place)
+        end = output.index(b"\0", middle + 1)
+        old_mode, new_mode, old, new, _ = output[place + 1 : middle].split(b" ")
+        yield Difference(output[middle + 1 : end], _entry(old_mode, old), _entry(new_mode, new))
+        place = end + 1
 
 
 def quoted(path: bytes) -> bytes:

@@ -204,7 +204,8 @@ class _GuardedParser(Parser):
     def _count(self, size: int, event: NodeEvent) -> None:
         self._expanded += size
         if self._expanded > self._most:
-            self._refuse("too large once its aliases are written out", event)
+            aliased = " once its aliases are written out" if self._sizes else ": it holds more than is read in a second"
+            self._refuse(f"too large{aliased}", event)
 
     def _refuse(self, problem: str, event: NodeEvent) -> None:
         raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)

@@ -318,3 +318,38 @@ async def test_history_may_be_rewritten_meanwhile(
     assert git("cat-file", "-t", record.baseline, cwd=repo_path) == "commit"
     assert git("rev-parse", f"{record.rev}^", cwd=repo_path) == record.baseline
     fsck(repo_path)
+
+
+HASTY = """
+import asyncio, sys
+import aexp
+
+async def main(path, names):
+    async with aexp.Repository(path) as repository:
+        while names:
+            for name in list(names):
+                try:
+                    await repository.rename(name, f"{name}-renamed")
+                    names.remove(name)
+                except (aexp.ExperimentNotFound, aexp.NotOwner, aexp.GitError):
+                    pass
+
+asyncio.run(main(sys.argv[1], sys.argv[2:]))
+"""
+
+
+async def test_a_rename_beside_a_save_leaves_one(repo_path: Path, fsck: Callable[[Path], None]) -> None:
+    """Experiments that are renamed in the moment that their refs stand are saved once, under the new name."""
+    names = [f"e{number}" for number in range(40)]
+    hasty = start(HASTY, repo_path, *names)
+    told = race(repo_path, [names[:20], names[20:]])
+    hasty.communicate(timeout=50)
+
+    assert hasty.returncode == 0
+    saved = {name: rev for each in told for name, rev in each.items()}
+    async with aexp.Repository(repo_path) as repository:
+        assert await repository.recover() == []
+        records = await repository.experiments()
+    assert {record.name: record.rev for record in records} == {f"{name}-renamed": rev for name, rev in saved.items()}
+    assert len(records) == len(names)
+    fsck(repo_path)
