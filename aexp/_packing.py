@@ -26,8 +26,7 @@ def unpacked_later(values: Sequence[Any], source: Source, params: bytes, metrics
     record: Any = _Draft.__new__(_Draft)
     record.name, record.id, record.rev, record.ref, record.baseline, record.status, record.error = values[:7]
     record.tags, record.message, record.created, record.ended, record.duration, record.checkpoints = values[7:13]
-    record.code, record.artifacts, record.damaged = values[13:]
-    record.push = None
+    record.code, record.artifacts, record.damaged, record.push = *values[13:], None
     record._source, record._params, record._metrics = source, params, metrics
     record.__class__ = Record
     return record  # type: ignore[no-any-return]
