@@ -54,7 +54,7 @@ def tell(common: str, told: Sequence[tuple[str, str, str]], remote: str) -> None
     """Add lines, (kind, rev, reason) each; should the list be written anew in this moment, add them to the new one, too."""
     from ._formats.pushes import line
 
-    text, now = bytearray(), round(time.time(), 3)
+    text, now = bytearray(), time.time()
     for kind, rev, reason in told:
         text += line(kind, now, remote, rev, reason)
     for _ in range(3):

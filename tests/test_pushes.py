@@ -40,10 +40,11 @@ def test_no_bytes_are_an_error(content: bytes) -> None:
 
 
 @given(lines=told)
-def test_the_last_line_about_a_rev_counts_and_a_short_list_says_the_same(
+def test_the_latest_line_about_a_rev_counts_and_a_short_list_says_the_same(
     lines: list[tuple[str, int, str, str, str]],
 ) -> None:
     """Written anew, a list has a line for each rev that stands, and says the same of it."""
+    lines.sort(key=lambda each: each[1])
     found = parse_pushes(b"".join(line(*each) for each in lines), lambda: None)
     last = {rev: (kind, time, remote, reason) for kind, time, remote, rev, reason in lines}
     expected = {rev: each for rev, each in last.items() if each[0] != "gone"}

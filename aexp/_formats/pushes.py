@@ -1,4 +1,4 @@
-"""The list of experiments that are pushed by themselves: lines of JSON, of which the last about a rev counts.
+"""The list of experiments that are pushed by themselves: lines of JSON, of which the latest about a rev counts.
 
 A line is `[kind, time, remote, rev, reason]`: `waiting`, `pushed` or `refused` for an experiment, `gone` for one that is
 to be forgotten, and, with an empty rev, `trouble` for a remote that the last try could not speak to, or `well` for one
@@ -54,6 +54,9 @@ def parse_pushes(content: bytes, breath: Callable[[], None]) -> Pushes:
             continue
         kind, time, remote, rev, reason = told
         found.lines += 1
+        before = found.known.get(rev)
+        if before is not None and time < before.since.timestamp():  # it was carried over when the list was written anew
+            continue
         if kind in ("gone", "well"):
             (found.known if kind == "gone" else found.trouble).pop(rev or remote, None)
             continue
