@@ -236,7 +236,6 @@ async def test_data_points_come_in_many_forms(case: str, repo_path: Path) -> Non
         ({"x": [1]}, "a sequence of mappings, not dict"),
         ([{"x": 1, "y": object()}], "y is of type object"),
     ],
-    ids=str,
 )
 async def test_what_is_no_plot_is_refused(rows: Any, says: str, repo_path: Path) -> None:
     """A data point that lacks what is drawn is named, and nothing of the plot is kept."""
