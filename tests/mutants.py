@@ -55,8 +55,12 @@ MUTANTS: Final = (
         "aexp/_store.py",
         (
             (
-                "            values.result()\n            pack.verify()\n            refused = _refs.move_refs(self.handle, moves, scratch)\n",
+                "            values.result()\n            pack.verify()\n",
                 "            pack.verify()\n",
+            ),
+            (
+                "            refused = _refs.move_refs(self.handle, moves, scratch)\n",
+                "",
             ),
             (
                 "            pack = _packs.write_pack(self.handle.common, wanted, lambda id: objects[id][1], os.path.basename(scratch))\n        try:\n",

@@ -261,7 +261,7 @@ async def test_what_a_cancelled_call_raises_is_a_note(shop: Shop) -> None:
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
 
-    assert any("disk full" in note for note in caught.value.__notes__)
+    assert any("DiskFull" in note for note in caught.value.__notes__)
 
 
 @on_every_loop
