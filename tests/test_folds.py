@@ -63,9 +63,9 @@ def test_a_fold_stands_for_what_it_lists_and_nothing_else(steps: list[str], data
             plain.cut(1, place)
     if begun and begun[-1]:
         extents.fold(begun[-1], (2, 0, 1))
-        listed = list(zip(*[iter(begun[-1])] * 3, strict=True))
+        folded = list(zip(*[iter(begun[-1])] * 3, strict=True))
         first, *others = extents  # no fold where its last range grew after a cut: it is no longer what was listed
-        assert [*(listed if first == (2, 0, 1) else [first]), *others] == list(plain)
+        assert [*(folded if first == (2, 0, 1) else [first]), *others] == list(plain)
     assert len(extents) == len(plain)
 
 
