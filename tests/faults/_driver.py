@@ -424,8 +424,7 @@ def tell(order: dict[str, Any], pipe: int) -> None:
         arm(killer, order)
     asyncio.run(told(STORIES[order["story"]](order["path"], say), say))
     say("end", 0 if killer is None else killer.killer_count())
-    if "fail" in order:  # errors and what they were raised from hold each other until then
-        gc.collect()
+    gc.collect()  # errors, also those that a recovery meets and mends, and what they were raised from hold each other
     say("left", *left(order["path"]))
 
 

@@ -59,7 +59,11 @@ class Ended:
 
 
 def ended(path: Path, loop: str, form: str, told: signal.Signals, *, twice: bool, after: float) -> Ended:
-    """Run the program, and send the signal some seconds after it has logged its first point."""
+    """Run the program, and send the signal some seconds after it has logged its first point.
+
+    The second Ctrl-C raises `KeyboardInterrupt` wherever Python happens to be, in the event loop's own callbacks, too:
+    then a task may wait for ever, of ours or not, and it takes a third.
+    """
     command = [sys.executable, "-c", PROGRAM, loop, form, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -69,8 +73,12 @@ def ended(path: Path, loop: str, form: str, told: signal.Signals, *, twice: bool
         if twice:
             time.sleep(after / 10)
             process.send_signal(told)
-        said, words = process.communicate(timeout=60)
-    lines = [line.split() for line in (first + said).splitlines()]
+        try:
+            said, words = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.send_signal(told if twice else signal.SIGKILL)
+            said, words = process.communicate(timeout=60)
+    lines = [line.split() for line in (first + said).splitlines() if " " in line]  # the last may have been cut off
     last = {word: max((int(step) for said, step in lines if said == word), default=-1) for word in "WF"}
     return Ended(process.returncode, words, last["W"], last["F"])
 
