@@ -27,9 +27,8 @@ from ._layout import METRICS, PARAMS, PIPELINE
 DVC: Final = ".dvc"
 RUNS: Final = os.path.join(DVC, "tmp", "exps", "standalone", "run")
 OURS: Final = os.path.join(DVC, "tmp", "aexp")
-SETTLE: Final = 1.0
-"""Seconds between marking places as finished and taking them away: a `dvc exp show` that is under way opens one
-repository in less, and passes over all that are marked."""
+SETTLE: Final = 60.0
+"""Seconds after which no `dvc exp show` is under way that listed a place before it was marked as finished (decision 0041)."""
 IDLE: Final = 60.0
 """Seconds after which a place that nobody uses is taken away."""
 _RUNNING: Final = 2
