@@ -16,9 +16,10 @@ import aexp
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, signal, sys
 import aexp
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests in the background ignores Ctrl-C
 LOOP, FORM, PATH = sys.argv[1:]
 
 async def log(experiment):
