@@ -29,6 +29,10 @@ RUNS: Final = os.path.join(DVC, "tmp", "exps", "standalone", "run")
 OURS: Final = os.path.join(DVC, "tmp", "aexp")
 SETTLE: Final = 60.0
 """Seconds after which no `dvc exp show` is under way that listed a place before it was marked as finished (decision 0041)."""
+REST: Final = 10.0
+"""Seconds before a place is used again: who listed it meanwhile may still read it, and would take the next for the last."""
+MANY: Final = 256
+"""From how many places on they are used again at once."""
 IDLE: Final = 60.0
 """Seconds after which a place that nobody uses is taken away."""
 _RUNNING: Final = 2
@@ -91,7 +95,8 @@ class Board:
         free = sorted((place for place in self._places if place.row is None), key=lambda place: place.since)
         for row in wanted.values():
             breath()
-            self._begin(free.pop(0) if free else self._new_place(), row)
+            rested = free and (now - free[0].since > REST or len(self._places) >= MANY)
+            self._begin(free.pop(0) if rested else self._new_place(), row)
         for place in free:
             if now - place.since > IDLE:
                 self._take_away(place)
