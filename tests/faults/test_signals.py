@@ -79,7 +79,7 @@ def ended(path: Path, loop: str, form: str, told: signal.Signals, *, twice: bool
         except subprocess.TimeoutExpired:
             process.send_signal(told if twice else signal.SIGKILL)
             said, words = process.communicate(timeout=60)
-    lines = [line.split() for line in (first + said).splitlines() if " " in line]  # the last may have been cut off
+    lines = [line.split() for line in (first + said).splitlines() if len(line.split()) == 2]  # the last may be cut off
     last = {word: max((int(step) for said, step in lines if said == word), default=-1) for word in "WF"}
     return Ended(process.returncode, words, last["W"], last["F"])
 
